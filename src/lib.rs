@@ -1,0 +1,7 @@
+//! Tollgate answers one question for every LLM inference request, from memory: *may it run?*
+//!
+//! Read the rooms in this order; `ARCHITECTURE.md` has the whole picture.
+
+pub mod clock;
+pub mod fields;
+pub mod telemetry;
