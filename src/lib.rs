@@ -5,3 +5,5 @@
 pub mod clock;
 pub mod fields;
 pub mod telemetry;
+
+pub mod decision;

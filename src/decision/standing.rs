@@ -1,0 +1,93 @@
+//! How an account stands at the moment of a decision: plain values, gathered under the account's lock.
+
+use std::time::Duration;
+
+use super::credit::Credit;
+use super::month::Month;
+use super::rate::{Bucket, Limit};
+use super::terms::{Mode, Suspension};
+
+/// Everything a decision looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    pub mode: Mode,
+    pub suspension: Suspension,
+    pub payment_method: bool,
+    pub shadow: bool,
+    pub money: Money,
+    pub month: MonthStanding,
+    pub user: Option<UserStanding>,
+    /// Costs `n`.
+    pub requests: RateStanding,
+    /// In the order of [`super::Metric`]; not looked at for batch.
+    pub tokens: [RateStanding; 3],
+    /// The learned 95th percentile of generated tokens, where known.
+    pub generated_p95: Option<u64>,
+    /// The inference node sheds load: for how long to stay away.
+    pub overloaded: Option<Duration>,
+}
+
+/// Credit, as far as this sidecar knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Money {
+    /// Rights of a live lease that no hold occupies. The only money that may be promised.
+    pub rights: Credit,
+    /// Credits in minus usage, with this sidecar's own unreported usage taken off. Negative where something is owed.
+    pub balance: Credit,
+    /// How far the balance may fall below zero.
+    pub credit_line: Credit,
+    /// All promotional credit is used up, or there never was any.
+    pub promotional_gone: bool,
+    /// The account ever had purchased credits.
+    pub purchased: bool,
+    /// How long an auto top-up has been in flight.
+    pub topup_pending: Option<Duration>,
+    /// Asking the pool for more may help: it was not refused this much a moment ago.
+    pub pool_may_help: bool,
+    /// Held by requests that run here.
+    pub held: Credit,
+}
+
+/// The monthly limit and what counts against it.
+#[derive(Clone, Copy, Debug)]
+pub struct MonthStanding {
+    pub month: Month,
+    /// The limit that pauses; `None` for contract accounts and where none is set.
+    pub limit: Option<Credit>,
+    pub spent: Credit,
+}
+
+/// A user's spend cap inside the account.
+#[derive(Clone, Copy, Debug)]
+pub struct UserStanding {
+    pub cap: Credit,
+    pub spent: Credit,
+    pub held: Credit,
+}
+
+/// One bucket: what of it is lent to this sidecar, and the pool's level as last heard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RateStanding {
+    /// The limit in force; before the pool was heard, the one that new buckets start with (or 0: not known).
+    pub limit: Limit,
+    /// Tokens of a live chunk that are left.
+    pub chunk: u64,
+    /// The pool's level, `chunk` included; `None` before the pool was heard.
+    pub bucket: Option<Bucket>,
+}
+
+/// The caps that may apply to a user of an account.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserCaps<'a> {
+    pub over_ride: Option<Credit>,
+    /// The caps of the user's groups; the highest counts, even below the default.
+    pub groups: &'a [Credit],
+    pub default: Option<Credit>,
+}
+
+impl UserCaps<'_> {
+    /// The cap in force: the override, else the highest group's, else the default, else none.
+    pub fn effective(&self) -> Option<Credit> {
+        self.over_ride.or_else(|| self.groups.iter().copied().max()).or(self.default)
+    }
+}

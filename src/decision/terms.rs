@@ -1,0 +1,95 @@
+//! What an account agreed to: how it pays, how far it may go, and what happens when nobody can vouch for it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::credit::Credit;
+
+/// How an account pays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// Credits first; when they are gone, usage pauses.
+    #[default]
+    Prepaid,
+    /// Credits first, then debt down to the credit line; the monthly limit pauses.
+    Postpaid,
+    /// Like postpaid with a negotiated line; the monthly limit only alerts.
+    Contract,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Suspension {
+    #[default]
+    None,
+    FailedPayments,
+    Abuse,
+}
+
+/// A spend tier: derived from the lifetime paid, or set by an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Tier {
+    #[default]
+    None,
+    One,
+    Two,
+    Three,
+    Four,
+    Unlimited,
+}
+
+/// What a request sees when there is no live lease and the store cannot be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FailurePolicy {
+    /// `unavailable`: nobody can vouch.
+    #[default]
+    Closed,
+    /// Emergency credit, then closed.
+    Allowance,
+    /// Admitted and counted.
+    Open,
+}
+
+/// What becomes of a lease whose session fell silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReclaimMode {
+    /// Kept aside for 24 h, so that a late report can never overspend.
+    #[default]
+    Limbo,
+    /// Back in the pool at about twice the lease's life.
+    Return,
+}
+
+/// Auto top-up: when `available` falls to `minimum`, buy `amount`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopUpTerms {
+    pub minimum: Credit,
+    pub amount: Credit,
+    /// The most to buy in one month; none if `None`.
+    pub monthly_cap: Option<Credit>,
+}
+
+/// Tokens per minute for the three metrics, in the order of [`super::Metric`].
+pub type TokenLimits = [u64; 3];
+
+/// An account's configuration, as its pool holds it. `Default` is a prepaid account without a payment method.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub mode: Mode,
+    pub suspension: Suspension,
+    pub payment_method: bool,
+    pub billing_profile: bool,
+    /// Overrides the tier that the lifetime paid would give.
+    pub tier_override: Option<Tier>,
+    /// The account's own monthly limit. Counts usage whether or not credits paid for it.
+    pub monthly_limit: Option<Credit>,
+    /// How far the balance may fall below zero; 0 for prepaid.
+    pub credit_line: Credit,
+    pub top_up: Option<TopUpTerms>,
+    pub failure_policy: FailurePolicy,
+    pub reclaim_mode: ReclaimMode,
+    /// Decide and count, never deny.
+    pub shadow: bool,
+    /// Tokens per minute that replace the adaptive limit, by model name (`"name"`, or `"name:fast"` for fast buckets).
+    pub custom_limits: BTreeMap<Box<str>, TokenLimits>,
+}
