@@ -7,3 +7,4 @@ pub mod fields;
 pub mod telemetry;
 
 pub mod decision;
+pub mod pool;

@@ -1,0 +1,37 @@
+//! The shared truth, as law: what one account has, what is lent of it, and how sessions and pool agree.
+//!
+//! Pure and synchronous. It is the embedded store, the model that other stores are tested against, and the store of the
+//! simulation.
+//!
+//! What always holds, for every account, with `K = credits in + credit line`:
+//! `leased = sum(G - A - R - C)` over the session records, every term `>= 0`; `used = sum(A) + retired`; and a grant
+//! leaves `used + leased <= K`.
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::float_arithmetic,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "money and tokens: every step that could wrap, round or panic is spelled out"
+)]
+
+mod account;
+mod announce;
+mod audit;
+pub mod message;
+mod month;
+mod rate;
+mod reap;
+mod rules;
+mod session;
+mod sync;
+mod topup;
+mod when;
+
+#[cfg(test)]
+mod tests;
+
+pub use account::{Oddities, Pool, Summary};
+pub use audit::{Audit, Drift};
+pub use message::{Message, Refusal, Reply, SessionId, SyncReply, SyncRequest};
+pub use rate::RatePool;
+pub use rules::{PoolRules, RateRules};

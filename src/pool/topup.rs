@@ -1,0 +1,119 @@
+//! Auto top-up: one purchase for each need.
+//!
+//! The purchase's key is a function of the pool's state, so whoever notices the same need, again or after a store forgot
+//! its last second, asks for the same purchase.
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Pool;
+use super::message::Happening;
+use super::rules::PoolRules;
+use super::when::later;
+use crate::clock::UnixMs;
+use crate::decision::Credit;
+use crate::decision::terms::{Suspension, Terms, TopUpTerms};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopUp {
+    pub pending: Option<Pending>,
+    /// Purchases that were declined since credits last came in; part of the key.
+    pub attempt: u32,
+    /// Declines since credits last came in or the terms of payment changed; tells the wait.
+    pub declines: u32,
+    /// Not before this.
+    pub retry_at: UnixMs,
+    /// In this month.
+    pub bought: Credit,
+}
+
+/// A purchase that was asked for and not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    pub key: String,
+    pub since: UnixMs,
+    pub amount: Credit,
+    /// The purchased total that shows it was made.
+    pub done_at: Credit,
+}
+
+impl TopUp {
+    /// Ends the pending purchase where as much was bought. A smaller purchase by hand leaves it in flight.
+    pub fn credited(&mut self, purchased: Credit) {
+        let Some(pending) = self.pending.take_if(|pending| pending.done_at <= purchased) else {
+            return;
+        };
+        let bought = self.bought.plus(pending.amount).min(Credit::MAX);
+        *self = Self { bought, ..Self::default() };
+    }
+
+    /// A change in how the account pays starts the waits anew; turning auto top-up off forgets what is in flight.
+    pub fn configured(&mut self, old: &Terms, new: &Terms) {
+        let pays = |terms: &Terms| (terms.top_up, terms.payment_method, terms.suspension);
+        if pays(old) != pays(new) {
+            (self.declines, self.retry_at) = (0, UnixMs(0));
+        }
+        if new.top_up.is_none() {
+            self.pending = None;
+        }
+    }
+
+    pub fn month_turned(&mut self) {
+        self.bought = Credit::ZERO;
+    }
+}
+
+impl Pool {
+    /// The purchase under `key` was declined. False where another one, or none, is pending.
+    ///
+    /// The next attempt waits longer; when no wait is left, auto top-up ends and the account is `failed_payments`.
+    pub fn top_up_failed(&mut self, key: &str, rules: &PoolRules, now: UnixMs) -> bool {
+        if self.top_up.pending.as_ref().is_none_or(|pending| pending.key != key) {
+            return false;
+        }
+        self.tick(now, rules);
+        let wait = usize::try_from(self.top_up.declines).ok().and_then(|declines| rules.top_up_waits.get(declines));
+        self.top_up.pending = None;
+        self.top_up.attempt = self.top_up.attempt.saturating_add(1);
+        self.top_up.declines = self.top_up.declines.saturating_add(1);
+        match wait {
+            Some(wait) => self.top_up.retry_at = later(self.now, *wait),
+            None => self.suspend_for_failed_payments(),
+        }
+        self.changed(rules);
+        true
+    }
+
+    /// Asks for a purchase where what is available has fallen to the minimum and none is in flight.
+    pub(super) fn request_top_up(&mut self, rules: &PoolRules) {
+        let Some(terms) = self.top_up_terms().filter(|terms| self.needs_top_up(terms, rules)) else {
+            return;
+        };
+        let amount = terms.amount;
+        let key = format!("{}.{}.{}", self.account, self.credit_version, self.top_up.attempt);
+        let done_at = self.purchased.plus(amount);
+        self.top_up.pending = Some(Pending { key: key.clone(), since: self.now, amount, done_at });
+        self.emit(Happening::TopUpNeeded { key, amount });
+    }
+
+    /// The terms of auto top-up, where it can buy at all.
+    fn top_up_terms(&self) -> Option<TopUpTerms> {
+        let able = self.terms.payment_method && self.terms.suspension == Suspension::None;
+        self.terms.top_up.filter(|terms| able && Credit::ZERO < terms.amount && terms.amount <= Credit::MAX)
+    }
+
+    fn needs_top_up(&self, terms: &TopUpTerms, rules: &PoolRules) -> bool {
+        let available = self.promotional.plus(self.purchased).minus(self.used).minus(self.leased);
+        let capped = terms.monthly_cap.is_some_and(|cap| cap < self.top_up.bought.plus(terms.amount));
+        self.top_up.pending.is_none()
+            && self.top_up.retry_at <= self.now
+            && !capped
+            && available <= terms.minimum.max(rules.dust)
+    }
+
+    fn suspend_for_failed_payments(&mut self) {
+        let terms = std::sync::Arc::make_mut(&mut self.terms);
+        terms.suspension = Suspension::FailedPayments;
+        terms.top_up = None;
+        self.terms_version = self.terms_version.saturating_add(1);
+    }
+}
