@@ -7,4 +7,5 @@ pub mod fields;
 pub mod telemetry;
 
 pub mod decision;
+pub mod ledger;
 pub mod pool;

@@ -1,0 +1,347 @@
+//! One account as this sidecar knows it: terms, view, lease, rates, and what waits to be said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chunk::{Rate, Waits};
+use super::compact::Millis;
+use super::lease::Lease;
+use super::shard::Rules;
+use crate::clock::{Now, Time};
+use crate::decision::estimate::Learned;
+use crate::decision::rate::Limit;
+use crate::decision::terms::{Terms, Tier};
+use crate::decision::{Credit, Demand, Month, RateKey, Short};
+use crate::pool::message::View;
+
+/// How long a refusal of the pool is believed, so that a flood of asks that cannot be paid costs it nothing.
+const REFUSAL_KEEP: Duration = Duration::from_secs(1);
+
+/// Everything about one account. One that is not loaded yet has no terms; only what waits for it counts.
+///
+/// There are many, most of them idle: what follows from something else is not kept, and what few have is boxed.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) name: Arc<str>,
+    pub(super) terms: Option<Arc<Terms>>,
+    pub(super) terms_version: u64,
+    pub(super) view: Seen,
+    pub(super) lease: Lease,
+    /// What the pool could still lend, as last heard.
+    pub(super) available: Credit,
+    /// Below this much free credit it is time to ask for more.
+    pub(super) low_water: Credit,
+    /// Changes taken by the pool, as last heard.
+    pub(super) ops: u64,
+    pub(super) spend: Spend,
+    /// What the last admitted or waiting ask cost.
+    pub(super) cost_recent: Credit,
+    /// When it was last of use to somebody; of a stranger, when somebody last asked for it.
+    pub(super) used_at: Time,
+    /// The tick at which it waits in the due list; the largest number where it does not.
+    pub(super) due: u64,
+    rare: Option<Box<Rare>>,
+    pub(super) flight: Option<Box<Flight>>,
+    pub(super) requests: Option<Box<Rate<1>>>,
+    pub(super) models: Vec<ModelRate>,
+    pub(super) next_sync: Millis,
+    /// Holds that are open, and holds that are remembered (open ones too).
+    pub(super) open: u32,
+    pub(super) records: u32,
+    /// How often every account had to be declared when this one was last.
+    pub(super) declared: u32,
+    /// Something is to be said or heard at once: somebody changed it in the store, or what was said last was lost.
+    pub(super) touched: bool,
+    /// Others starve: give back what is not needed.
+    pub(super) recalled: bool,
+}
+
+/// How the account stands in its pool, as last heard: what a check looks at of [`View`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) balance: Credit,
+    pub(super) month_used: Credit,
+    /// How long an auto top-up had been in flight then.
+    pub(super) topup_pending: Option<Millis>,
+    pub(super) tier: Tier,
+    pub(super) promotional_gone: bool,
+    pub(super) purchased: bool,
+}
+
+/// What most accounts have none of at most times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rare {
+    pub(super) refusal: Refused,
+    pub(super) waiting: Waiting,
+    /// Emergency credit promised since the pool was last heard.
+    pub(super) emergency: Credit,
+    /// The last words of a record that is being closed; they are repeated until the pool answers.
+    pub(super) closing: Option<Counted>,
+}
+
+/// The token rates of one model, as used by one account.
+#[derive(Clone, Debug)]
+pub(super) struct ModelRate {
+    pub(super) key: RateKey,
+    pub(super) learned: Learned,
+    pub(super) rate: Rate<3>,
+}
+
+/// The least cost that the pool could not lend, and until when that is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) cost: Credit,
+    pub(super) until: Time,
+}
+
+/// Credit that asks wait for: the least of them, and all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) least: Credit,
+    pub(super) sum: Credit,
+}
+
+/// How fast the account spends here, as a moving mean.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spend {
+    nanos_per_second: i64,
+    used: Credit,
+    at: Time,
+}
+
+/// Usage as a message tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) used: Credit,
+    pub(super) used_before: Credit,
+    pub(super) month: Month,
+}
+
+/// What the message in flight said, to compare its reply with.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) synced: bool,
+    pub(super) bye: bool,
+    pub(super) counted: Counted,
+    /// What asks waited for.
+    pub(super) waited: Waiting,
+    pub(super) declared: u32,
+    /// The groups, in the order of the message.
+    pub(super) groups: Vec<FlightGroup>,
+}
+
+/// One group of a message in flight, and the tokens that asks waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FlightGroup {
+    /// `None` is the requests.
+    pub(super) key: Option<RateKey>,
+    pub(super) waited: Waits<3>,
+}
+
+impl Account {
+    pub(super) fn new(name: &str, now: Now) -> Self {
+        Self {
+            name: Arc::from(name),
+            terms: None,
+            terms_version: 0,
+            view: Seen::NOTHING,
+            lease: Lease::new(now),
+            available: Credit::ZERO,
+            low_water: Credit::ZERO,
+            ops: 0,
+            spend: Spend::default(),
+            cost_recent: Credit::ZERO,
+            used_at: now.time,
+            due: u64::MAX,
+            rare: None,
+            flight: None,
+            requests: None,
+            models: Vec::new(),
+            next_sync: Millis::ZERO,
+            open: 0,
+            records: 0,
+            declared: 0,
+            touched: false,
+            recalled: false,
+        }
+    }
+
+    pub(super) fn rare(&self) -> Rare {
+        self.rare.as_deref().copied().unwrap_or_default()
+    }
+
+    /// Changes what is rare; it takes no room where nothing of it is left.
+    pub(super) fn change_rare(&mut self, change: impl FnOnce(&mut Rare)) {
+        let mut rare = self.rare();
+        change(&mut rare);
+        if rare == Rare::default() {
+            self.rare = None;
+        } else {
+            **self.rare.get_or_insert_default() = rare;
+        }
+    }
+
+    /// The limit of requests that follows from the terms and the view; `None` where the account is not loaded.
+    pub(super) fn requests_limit(&self, rules: &Rules) -> Option<Limit> {
+        let terms = self.terms.as_deref()?;
+        Some(rules.catalogue.requests_limit(terms, has_credits(terms, self.view.balance)))
+    }
+
+    pub(super) fn model(&self, key: RateKey) -> Option<&ModelRate> {
+        self.models.iter().find(|model| model.key == key)
+    }
+
+    pub(super) fn model_mut(&mut self, key: RateKey) -> Option<&mut ModelRate> {
+        self.models.iter_mut().find(|model| model.key == key)
+    }
+
+    /// Enters another month where time did: nothing is spent in it yet.
+    pub(super) fn roll_over(&mut self, now: Time) {
+        if self.lease.roll_over(now) {
+            self.view.month_used = Credit::ZERO;
+        }
+    }
+
+    /// Credit or a chunk is nearly used up, and more should be asked for before somebody waits for it.
+    pub(super) fn runs_low(&self, now: Time) -> bool {
+        self.lease.free(now) < self.low_water
+            || self.requests.as_ref().is_some_and(|rate| rate.runs_low(now))
+            || self.models.iter().any(|model| model.rate.runs_low(now))
+    }
+
+    /// Notes what a waiting ask needs, so that the next message asks for it.
+    pub(super) fn await_pool(&mut self, demand: &Demand, short: Short, now: Time) {
+        self.used_at = now;
+        if short.need.is_positive() {
+            let lendable = super::lease::sum(self.available, self.lease.unheld());
+            let least = if demand.capped { lendable.max(demand.cost_min).min(short.need) } else { short.need };
+            self.change_rare(|rare| rare.waiting.join(Waiting { least, sum: short.need }));
+            self.cost_recent = short.need;
+        }
+        if short.requests > 0 {
+            self.requests.get_or_insert_with(|| Box::new(Rate::new(now))).await_tokens([short.requests], now);
+        }
+        let Some(key) = demand.rate_key else { return };
+        if short.tokens.iter().all(|tokens| *tokens == 0) {
+            return;
+        }
+        if self.model(key).is_none() {
+            self.models.reserve_exact(1);
+            self.models.push(ModelRate { key, learned: Learned::default(), rate: Rate::new(now) });
+        }
+        if let Some(model) = self.model_mut(key) {
+            model.rate.await_tokens(short.tokens, now);
+        }
+    }
+
+    /// The pool could not lend `cost`.
+    pub(super) fn refuse(&mut self, cost: Credit, now: Time) {
+        self.change_rare(|rare| rare.refusal = Refused { cost, until: now.after(REFUSAL_KEEP) });
+    }
+
+    /// The pool was not asked for as long as an account in use may go without.
+    pub(super) fn is_stale(&self, rules: &Rules, now: Time) -> bool {
+        !self.touched && self.flight.is_none() && now.since(self.lease.asked) >= super::due::period(self, rules)
+    }
+
+    /// What denies for good here may have changed in the store: it is heard at once, so that nobody who comes back is
+    /// denied for what is no longer so.
+    pub(super) fn ask_anew(&mut self) {
+        self.touched = true;
+        self.ask_limits_anew();
+    }
+
+    /// The terms may have changed: what the pool's limits are now is heard at once.
+    pub(super) fn ask_limits_anew(&mut self) {
+        self.requests.iter_mut().for_each(|rate| rate.ask_anew());
+        self.models.iter_mut().for_each(|model| model.rate.ask_anew());
+    }
+
+    /// Nothing is lost if this account is forgotten.
+    pub(super) fn is_settled(&self) -> bool {
+        self.records == 0 && self.lease.unreported() == Credit::ZERO
+    }
+
+    /// Panics where a counter is impossible: better no answer than a wrong one about money.
+    pub(super) fn assert_invariants(&self) {
+        assert!(self.lease.held >= Credit::ZERO, "holds never sum up to less than nothing");
+        assert!(self.lease.used_before <= self.lease.used, "a month's usage is part of all usage");
+        assert!(self.open <= self.records, "an open hold is remembered");
+        self.requests.iter().for_each(|rate| rate.assert_invariants());
+        self.models.iter().for_each(|model| model.rate.assert_invariants());
+    }
+}
+
+/// Whether an account has money to go on, for the limit of its requests.
+pub(super) fn has_credits(terms: &Terms, balance: Credit) -> bool {
+    balance.plus(terms.credit_line).is_positive()
+}
+
+impl Seen {
+    /// Before the pool was heard.
+    const NOTHING: Self = Self {
+        balance: Credit::ZERO,
+        month_used: Credit::ZERO,
+        topup_pending: None,
+        tier: Tier::None,
+        promotional_gone: false,
+        purchased: false,
+    };
+
+    pub(super) fn of(view: &View, tier: Tier) -> Self {
+        Self {
+            balance: view.balance,
+            month_used: view.month_used,
+            topup_pending: view.topup_pending.map(Millis::of),
+            tier,
+            promotional_gone: view.promotional_gone,
+            purchased: view.purchased,
+        }
+    }
+}
+
+impl Refused {
+    pub(super) fn covers(self, cost: Credit, now: Time) -> bool {
+        now < self.until && self.cost <= cost
+    }
+}
+
+impl Waiting {
+    /// As if the asks of `other` waited too.
+    pub(super) fn join(&mut self, other: Self) {
+        self.least = match (self.least.is_positive(), other.least.is_positive()) {
+            (true, true) => self.least.min(other.least),
+            (true, false) => self.least,
+            (false, _) => other.least,
+        };
+        self.sum = super::lease::sum(self.sum, other.sum);
+    }
+
+    /// What to ask for: everything that waits, if the pool may have so much, else what the smallest ask waits for.
+    pub(super) fn need(self, available: Credit) -> Credit {
+        if self.sum <= available { self.sum } else { self.least }
+    }
+}
+
+impl Spend {
+    /// Takes a sample, where the last one is old enough to divide by.
+    pub(super) fn sample(&mut self, used: Credit, now: Time) {
+        let passed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
+        if passed < 100 {
+            return;
+        }
+        let spent = used.minus(self.used).at_least_zero().nanos();
+        let rate = i128::from(spent).saturating_mul(1_000).checked_div(i128::from(passed)).unwrap_or(0);
+        let rate = i64::try_from(rate).unwrap_or(i64::MAX);
+        self.nanos_per_second = (rate / 2).saturating_add(self.nanos_per_second / 2);
+        self.used = used;
+        self.at = now;
+    }
+
+    /// What is spent in `period` at this rate.
+    pub(super) fn over(self, period: Duration) -> Credit {
+        let millis = i128::try_from(period.as_millis()).unwrap_or(i128::MAX);
+        let nanos = i128::from(self.nanos_per_second).saturating_mul(millis) / 1_000;
+        Credit::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)).min(Credit::MAX)
+    }
+}

@@ -1,0 +1,388 @@
+//! Tokens lent to this session for about a second, and what it says about them.
+
+use std::time::Duration;
+
+use super::compact::small;
+use super::lease::generation_at;
+use super::meter::Meter;
+use crate::clock::Time;
+use crate::decision::rate::{Bucket, Limit};
+use crate::decision::standing::RateStanding;
+
+/// How long before a chunk in use dies another one is asked for.
+pub(super) const REFILL_AHEAD: Duration = Duration::from_millis(400);
+/// The least time between two requests that nobody waits for.
+const REFILL_GAP: Duration = Duration::from_millis(100);
+/// Demand is measured over so long, and a bucket that was not used for so long is not refilled.
+const SECOND: Duration = Duration::from_secs(1);
+/// After so long a silence the pool may have dropped the session's counters: a new generation opens.
+const SILENCE: Duration = Duration::from_secs(30 * 60);
+/// As it does after so many messages: one each tenth of a second for six years.
+pub(super) const SEQ_MAX: u32 = 1 << 31;
+
+/// A group of buckets: one for requests, three for the tokens of a model.
+#[derive(Clone, Debug)]
+pub(super) struct Rate<const N: usize> {
+    meters: [Meter; N],
+    /// What asks wait for; few wait at any time.
+    waiting: Option<Box<Waits<N>>>,
+    burst_seconds: u32,
+    generation: u32,
+    seq: u32,
+    fresh_until: Time,
+    old_until: Time,
+    /// When the levels were as they are.
+    level_at: Time,
+    /// When the newest reply was taken; the origin before there was one in this generation.
+    answered: Time,
+    asked: Time,
+    used_at: Time,
+    second: Time,
+    /// Something changed that the pool has not heard.
+    dirty: bool,
+    off: Off,
+}
+
+/// What waiting asks need of each meter: the largest of them, and all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits<const N: usize> {
+    pub(super) most: [u64; N],
+    pub(super) sum: [u64; N],
+}
+
+/// Whether the pool's limits are what the terms say. Where they are not, a proposal is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Off {
+    No,
+    /// First heard of with the newest reply: what became of the proposal is heard as soon as possible.
+    Newly,
+    Still,
+}
+
+/// What a request says of one group, each array in the order of the meters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said<const N: usize> {
+    pub(super) generation: u32,
+    pub(super) seq: u64,
+    pub(super) granted_known: [u64; N],
+    pub(super) debt: [u64; N],
+    pub(super) returned: [u64; N],
+    pub(super) used: [u64; N],
+    pub(super) want: [u64; N],
+    pub(super) need: [u64; N],
+}
+
+/// What a reply says of one meter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) granted: u64,
+    pub(super) fresh: u64,
+    pub(super) per_minute: u64,
+    pub(super) level: u128,
+}
+
+impl<const N: usize> Rate<N> {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            meters: [Meter::default(); N],
+            waiting: None,
+            burst_seconds: 0,
+            generation: generation_at(now),
+            seq: 0,
+            fresh_until: Time::default(),
+            old_until: Time::default(),
+            level_at: Time::default(),
+            answered: Time::default(),
+            asked: Time::default(),
+            used_at: now,
+            second: now,
+            dirty: false,
+            off: Off::No,
+        }
+    }
+
+    /// How the buckets stand; `expected` are the limits where the pool was not heard yet.
+    pub(super) fn standing(&self, expected: [Limit; N], now: Time) -> [RateStanding; N] {
+        let mut standing = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
+        if !self.is_heard() {
+            return standing;
+        }
+        for (meter, standing) in self.meters.iter().zip(&mut standing) {
+            standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: self.burst_seconds };
+            standing.chunk = self.live(meter, now);
+            standing.bucket = Some(Bucket::with_level(meter.level.units(), self.level_at));
+        }
+        standing
+    }
+
+    /// The pool answered in this generation.
+    fn is_heard(&self) -> bool {
+        self.answered != Time::default()
+    }
+
+    fn live(&self, meter: &Meter, now: Time) -> u64 {
+        let fresh = if now < self.fresh_until { meter.fresh } else { 0 };
+        let old = if now < self.old_until { meter.old } else { 0 };
+        u64::from(fresh).saturating_add(u64::from(old))
+    }
+
+    /// Lets the levels drain up to `now`, before anything changes them.
+    fn drain(&mut self, now: Time) {
+        let nanos = now.nanos().saturating_sub(self.level_at.nanos());
+        if nanos == 0 {
+            return;
+        }
+        for meter in &mut self.meters {
+            meter.level.drain(u128::from(meter.per_minute).saturating_mul(u128::from(nanos)));
+        }
+        self.level_at = now;
+    }
+
+    /// Counts what is left of dead chunks as given back.
+    pub(super) fn bury_dead(&mut self, now: Time) {
+        let (fresh_dead, old_dead) = (now >= self.fresh_until, now >= self.old_until);
+        let is_left = |meter: &Meter| (fresh_dead && meter.fresh > 0) || (old_dead && meter.old > 0);
+        if !self.meters.iter().any(is_left) {
+            return;
+        }
+        self.drain(now);
+        self.dirty = true;
+        for meter in &mut self.meters {
+            let fresh = if fresh_dead { std::mem::take(&mut meter.fresh) } else { 0 };
+            let old = if old_dead { std::mem::take(&mut meter.old) } else { 0 };
+            meter.give_back(u64::from(fresh).saturating_add(u64::from(old)));
+        }
+    }
+
+    /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt.
+    pub(super) fn take(&mut self, tokens: [u64; N], now: Time) {
+        self.bury_dead(now);
+        self.turn_second(now);
+        self.drain(now);
+        self.used_at = now;
+        self.dirty = true;
+        self.meters.iter_mut().zip(tokens).for_each(|(meter, tokens)| meter.take(tokens));
+    }
+
+    /// Makes up for the difference between what was charged and what it came to.
+    pub(super) fn true_up(&mut self, charged: [u64; N], actual: [u64; N], now: Time) {
+        self.drain(now);
+        for ((meter, charged), actual) in self.meters.iter_mut().zip(charged).zip(actual) {
+            meter.charge(actual.saturating_sub(charged));
+            meter.give_back(charged.saturating_sub(actual));
+        }
+        self.dirty |= charged != actual;
+    }
+
+    /// Counts settled tokens, which feed the adaptive limit.
+    pub(super) fn count_used(&mut self, tokens: [u64; N]) {
+        for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
+            meter.used = meter.used.saturating_add(tokens);
+        }
+        self.dirty = true;
+    }
+
+    /// Notes what a waiting ask needs.
+    pub(super) fn await_tokens(&mut self, need: [u64; N], now: Time) {
+        self.used_at = now;
+        self.await_too(Waits { most: need, sum: need });
+    }
+
+    fn await_too(&mut self, waits: Waits<N>) {
+        let mine = self.waiting.get_or_insert_with(|| Box::new(Waits { most: [0; N], sum: [0; N] }));
+        mine.most.iter_mut().zip(waits.most).for_each(|(mine, most)| *mine = (*mine).max(most));
+        mine.sum.iter_mut().zip(waits.sum).for_each(|(mine, sum)| *mine = mine.saturating_add(sum));
+    }
+
+    fn turn_second(&mut self, now: Time) {
+        let passed = now.since(self.second);
+        if passed < SECOND {
+            return;
+        }
+        let quiet = passed >= SECOND.saturating_mul(2);
+        for meter in &mut self.meters {
+            meter.demand = if quiet { 0 } else { meter.recent };
+            meter.recent = 0;
+        }
+        self.second = now;
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waits| waits.most != [0; N])
+    }
+
+    /// A chunk that is in use runs low.
+    pub(super) fn runs_low(&self, now: Time) -> bool {
+        self.meters.iter().any(|meter| self.live(meter, now) < meter.next_second() / 2)
+    }
+
+    /// When something should be said of this group: at once for waiting asks, ahead of need while it is used, and
+    /// otherwise what changed, every `every`.
+    pub(super) fn due_at(&self, every: Duration, now: Time) -> Option<Time> {
+        if self.is_awaited() {
+            return Some(Time::default());
+        }
+        let gap = self.asked.after(REFILL_GAP);
+        let needed = self.meters.iter().any(|meter| meter.next_second() > 0);
+        let in_use = needed && now.since(self.used_at) < SECOND && self.is_heard();
+        let refill = in_use.then(|| {
+            let ahead = self.fresh_until.before(REFILL_AHEAD);
+            if self.runs_low(now) { gap } else { ahead.max(gap) }
+        });
+        let chunk_left = self.meters.iter().any(|meter| meter.fresh > 0 || meter.old > 0);
+        let report = self.dirty.then(|| if self.off == Off::Newly { gap } else { self.asked.after(every) });
+        let bury = chunk_left.then(|| self.fresh_until.max(self.old_until).max(self.asked.after(every)));
+        [refill, report, bury].into_iter().flatten().min()
+    }
+
+    /// What to say now; asks that waited are answered by it. With `closing` nothing is asked for.
+    pub(super) fn say(&mut self, closing: bool, now: Time) -> Said<N> {
+        self.bury_dead(now);
+        self.turn_second(now);
+        if (self.is_heard() && now.since(self.answered) > SILENCE) || self.seq > SEQ_MAX {
+            self.reopen(now);
+        }
+        self.seq = self.seq.saturating_add(1);
+        self.asked = now;
+        self.dirty = false;
+        let in_use = now.since(self.used_at) < SECOND && !closing;
+        let (fresh_until, old_until) = (self.fresh_until, self.old_until);
+        let ahead = now.after(REFILL_AHEAD);
+        let waits = self.waiting.take().map_or(Waits { most: [0; N], sum: [0; N] }, |waits| *waits);
+        if closing {
+            self.drain(now);
+        }
+        let (is_heard, burst_seconds, level_at) = (self.is_heard(), self.burst_seconds, self.level_at);
+        let mut want = [0; N];
+        let mut need = [0; N];
+        let asked = want.iter_mut().zip(&mut need).zip(waits.most.into_iter().zip(waits.sum));
+        for (meter, ((want, need), (most, sum))) in self.meters.iter_mut().zip(asked) {
+            if closing {
+                let (fresh, old) = (std::mem::take(&mut meter.fresh), std::mem::take(&mut meter.old));
+                meter.give_back(u64::from(fresh).saturating_add(u64::from(old)));
+            }
+            let fresh = if ahead < fresh_until { meter.fresh } else { 0 };
+            let old = if ahead < old_until { meter.old } else { 0 };
+            let lasting = u64::from(fresh).saturating_add(u64::from(old));
+            if in_use {
+                let limit = Limit { per_minute: meter.per_minute, burst_seconds };
+                let bucket = Bucket::with_level(meter.level.units(), level_at);
+                // The pool lends all that is needed or nothing, so asks that wait together need no more than there is.
+                let room = if is_heard { bucket.room(limit, now) } else { 0 };
+                *need = most.max(sum.min(room)).saturating_sub(lasting);
+                *want = meter.next_second().max(sum).saturating_sub(lasting).max(*need);
+            }
+            meter.tell();
+        }
+        Said {
+            generation: self.generation,
+            seq: u64::from(self.seq),
+            granted_known: self.meters.map(|meter| meter.granted),
+            debt: self.meters.map(|meter| meter.debt),
+            returned: self.meters.map(|meter| meter.returned),
+            used: self.meters.map(|meter| meter.used),
+            want,
+            need,
+        }
+    }
+
+    /// Takes the reply to the newest request. Tokens whose own reply was lost are given back.
+    pub(super) fn hear(&mut self, heard: [Heard; N], burst_seconds: u32, until: Time, now: Time) {
+        self.bury_dead(now);
+        let fresh_any = heard.iter().any(|heard| heard.fresh > 0);
+        self.burst_seconds = burst_seconds;
+        self.level_at = now;
+        for (meter, heard) in self.meters.iter_mut().zip(heard) {
+            meter.per_minute = heard.per_minute;
+            meter.hear_level(heard.level);
+            let lent = heard.granted.saturating_sub(meter.granted);
+            meter.granted = meter.granted.max(heard.granted);
+            let mut rest = lent;
+            if fresh_any {
+                let fresh = small(heard.fresh.min(lent));
+                rest = lent.saturating_sub(u64::from(fresh)).saturating_add(u64::from(meter.old));
+                (meter.old, meter.fresh) = (meter.fresh, fresh);
+            }
+            if rest > 0 {
+                meter.give_back(rest);
+                self.dirty = true;
+            }
+        }
+        if fresh_any {
+            self.old_until = self.fresh_until;
+            self.fresh_until = until;
+        }
+        self.answered = now;
+    }
+
+    /// The limits as last heard; `None` before the pool was heard.
+    pub(super) fn limits(&self) -> Option<[u64; N]> {
+        self.is_heard().then(|| self.meters.map(|meter| meter.per_minute))
+    }
+
+    /// Takes what the newest limits should be: where they are not, the pool is asked until they are.
+    pub(super) fn expect_limits(&mut self, expected: [u64; N]) {
+        self.off = match (self.limits() == Some(expected), self.off) {
+            (true, _) => Off::No,
+            (false, Off::No) => Off::Newly,
+            (false, Off::Newly | Off::Still) => Off::Still,
+        };
+        self.dirty |= self.off != Off::No;
+    }
+
+    /// The pool's limits may be others now: they are heard at once.
+    pub(super) fn ask_anew(&mut self) {
+        (self.dirty, self.off, self.asked) = (true, Off::No, Time::default());
+    }
+
+    /// The pool did not take it: say it again, in a while.
+    pub(super) fn unheard(&mut self) {
+        self.dirty = true;
+    }
+
+    /// The message or its reply was lost: say it again at once, also what asks waited for.
+    pub(super) fn say_again(&mut self, waited: Waits<N>) {
+        self.dirty = true;
+        self.asked = Time::default();
+        if waited.most != [0; N] {
+            self.await_too(waited);
+        }
+    }
+
+    /// What asks wait for.
+    pub(super) fn waiting(&self) -> Waits<N> {
+        self.waiting.as_deref().copied().unwrap_or(Waits { most: [0; N], sum: [0; N] })
+    }
+
+    /// Starts new counters from zeros, with nothing lent.
+    pub(super) fn reopen(&mut self, now: Time) {
+        self.generation = self.generation.saturating_add(1).max(generation_at(now));
+        self.seq = 0;
+        self.answered = Time::default();
+        for meter in &mut self.meters {
+            meter.reopen();
+        }
+    }
+
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        u64::from(self.seq)
+    }
+
+    /// Nothing was taken or said for `long`, and nothing is left to say.
+    pub(super) fn is_quiet(&self, long: Duration, now: Time) -> bool {
+        let is_told = !self.dirty && self.meters.iter().all(|meter| meter.fresh == 0 && meter.old == 0);
+        is_told && now.since(self.used_at.max(self.asked)) >= long
+    }
+
+    /// Panics where a counter is impossible.
+    pub(super) fn assert_invariants(&self) {
+        for meter in &self.meters {
+            let owed = meter.granted.saturating_add(meter.debt);
+            assert!(meter.returned <= owed, "no more tokens go back than were granted or charged");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What is due to be said to the pools. Accounts wait in order of when they have something to say; nothing is scanned.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::account::{Account, Flight, FlightGroup, ModelRate, Waiting};
+use super::chunk::{Rate, SEQ_MAX, Said, Waits};
+use super::due::{
+    STRANGER_KEEP, ahead, idle_return_after, must_declare, period, stranger_due_at, sync_due_at, unneeded,
+};
+use super::lease::sum;
+use super::shard::{Rules, Shard, place, tick_of};
+use super::standing::{custom_limits, group_name};
+use crate::clock::Time;
+use crate::decision::Credit;
+use crate::decision::rate::Limit;
+use crate::pool::message::{Group, RateRequest};
+use crate::pool::{Message, SyncRequest};
+
+/// Rates of a model that were not used for so long are forgotten.
+const RATE_KEEP: Duration = Duration::from_secs(30 * 60);
+/// A session's counters stay below this many nano-USD, then a new generation opens.
+const COUNTER_MAX: Credit = Credit::from_nanos(1 << 49);
+
+impl Shard {
+    /// Adds what is due to `messages`, up to `max` of them.
+    pub(super) fn collect(&mut self, rules: &Rules, now: Time, max: usize, messages: &mut Vec<Message>) {
+        while messages.len() < max {
+            let Some((tick, index)) = self.due.pop(tick_of(now)) else { return };
+            let Some(account) = self.accounts.get_mut(place(index)) else { continue };
+            if account.due != tick {
+                continue;
+            }
+            account.due = u64::MAX;
+            if is_forgettable(account, rules, now) {
+                self.remove(rules, index);
+                continue;
+            }
+            match say(account, rules, now) {
+                Some(message) => messages.push(message),
+                None => self.reschedule(rules, index, now),
+            }
+        }
+    }
+
+    /// Adds *bye* for accounts that did not say it, up to `max` messages. What still runs is ended first.
+    pub(super) fn collect_bye(&mut self, rules: &Rules, now: Time, max: usize, messages: &mut Vec<Message>) {
+        let open: Vec<_> = self.holds.open_keys().collect();
+        for key in open {
+            self.expire(rules, key, now);
+        }
+        let mut reached = 0;
+        for (at, account) in self.accounts.iter_mut().skip_while(|(at, _)| *at < self.bye_from) {
+            if messages.len() >= max {
+                reached = at;
+                break;
+            }
+            if account.flight.is_some() || is_unspoken(account) {
+                continue;
+            }
+            messages.push(say_bye(account, rules, now));
+        }
+        self.bye_from = reached;
+    }
+}
+
+/// A stranger that nobody asks for, or an account whose record was closed long ago.
+fn is_forgettable(account: &Account, rules: &Rules, now: Time) -> bool {
+    let keep = if account.terms.is_none() { STRANGER_KEEP } else { rules.settings.idle_bye };
+    let idle = now.since(account.used_at) >= keep;
+    idle && account.lease.seq == 0 && account.flight.is_none() && account.is_settled()
+}
+
+/// No pool has a record of it, and there is nothing to put into one.
+fn is_unspoken(account: &Account) -> bool {
+    account.lease.seq == 0 && account.lease.unreported() == Credit::ZERO
+}
+
+/// What an account has to say now, if anything.
+fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
+    account.roll_over(now);
+    if account.open == 0 {
+        account.models.retain(|model| !model.rate.is_quiet(RATE_KEEP, now));
+    }
+    let every = period(account, rules);
+    let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+    let is_stranger = account.terms.is_none();
+    let sync_due = if is_stranger { Some(stranger_due_at(account, now)) } else { sync_due_at(account, rules, now) };
+    let limit = account.requests_limit(rules);
+    let mut flight = Box::new(flight(account));
+    let mut rates = Vec::new();
+    if let Some(rate) = &mut account.requests
+        && is_due(rate.due_at(every, now))
+    {
+        flight.groups.push(requests_in_flight(rate));
+        rates.push(requests_message(rules, limit, rate.say(false, now)));
+    }
+    for model in &mut account.models {
+        if is_due(model.rate.due_at(every, now)) {
+            flight.groups.push(model_in_flight(model));
+            let terms = account.terms.as_deref();
+            let custom = terms.and_then(|terms| custom_limits(rules, terms, model.key));
+            let seed = custom.unwrap_or(rules.catalogue.rates.start);
+            rates.push(model_message(rules, group_name(rules, model.key), seed, model.rate.say(false, now)));
+        }
+    }
+    let sync = is_due(sync_due).then(|| {
+        let idle = now.since(account.used_at) >= rules.settings.idle_bye && account.open == 0 && account.lease.seq > 0;
+        let lease = &account.lease;
+        let is_full = lease.granted.max(lease.used) > COUNTER_MAX || lease.seq > SEQ_MAX;
+        // A pool may have lent to a stranger without being heard.
+        let is_unwanted = is_stranger && now.since(account.used_at) >= STRANGER_KEEP;
+        let bye = account.rare().closing.is_some() || is_full || if is_stranger { is_unwanted } else { idle };
+        if is_unwanted {
+            account.change_rare(|rare| rare.waiting = Waiting::default());
+        }
+        flight.synced = true;
+        flight.bye = bye;
+        sync_message(account, rules, bye, &mut flight, now)
+    });
+    if sync.is_none() && rates.is_empty() {
+        return None;
+    }
+    account.flight = Some(flight);
+    Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates })
+}
+
+fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
+    account.roll_over(now);
+    let mut flight = Box::new(flight(account));
+    flight.synced = true;
+    flight.bye = true;
+    let limit = account.requests_limit(rules);
+    let mut rates = Vec::new();
+    if let Some(rate) = &mut account.requests {
+        flight.groups.push(requests_in_flight(rate));
+        rates.push(requests_message(rules, limit, rate.say(true, now)));
+    }
+    for model in &mut account.models {
+        flight.groups.push(model_in_flight(model));
+        let said = model.rate.say(true, now);
+        rates.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
+    }
+    let sync = sync_message(account, rules, true, &mut flight, now);
+    account.flight = Some(flight);
+    Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates }
+}
+
+fn flight(account: &Account) -> Flight {
+    Flight {
+        synced: false,
+        bye: false,
+        counted: account.lease.counted(),
+        waited: Waiting::default(),
+        declared: account.declared,
+        groups: Vec::new(),
+    }
+}
+
+fn requests_in_flight(rate: &Rate<1>) -> FlightGroup {
+    let Waits { most: [most], sum: [sum] } = rate.waiting();
+    FlightGroup { key: None, waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] } }
+}
+
+fn model_in_flight(model: &ModelRate) -> FlightGroup {
+    FlightGroup { key: Some(model.key), waited: model.rate.waiting() }
+}
+
+fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Flight, now: Time) -> SyncRequest {
+    let declare = must_declare(account, rules) && !bye;
+    flight.declared = rules.declared.load(Ordering::Relaxed);
+    if bye {
+        let counted = account.rare().closing.unwrap_or_else(|| account.lease.counted());
+        account.change_rare(|rare| rare.closing = Some(counted));
+        flight.counted = counted;
+        account.lease.until = Time::default();
+    } else {
+        return_idle(account, rules, now);
+    }
+    account.spend.sample(account.lease.used, now);
+    let closing = bye || declare;
+    let waits = account.rare().waiting;
+    let waiting = waits.need(sum(account.available, account.lease.unheld()));
+    let held = account.lease.held;
+    let keep =
+        if now.since(account.used_at) < idle_return_after(account) { ahead(account, rules) } else { Credit::ZERO };
+    let want = sum(held, keep.max(waiting).max(waits.sum.min(rules.catalogue.lease.max)));
+    let need = sum(held, waiting);
+    if !closing {
+        flight.waited = waits;
+        account.change_rare(|rare| rare.waiting = Waiting::default());
+    }
+    account.touched = false;
+    account.recalled = false;
+    let lease = &mut account.lease;
+    lease.seq = lease.seq.saturating_add(1);
+    lease.asked = now;
+    SyncRequest {
+        generation: lease.generation,
+        seq: u64::from(lease.seq),
+        used: flight.counted.used,
+        returned: lease.returned,
+        granted_known: lease.granted,
+        reclaimed_known: lease.reclaimed,
+        want: if closing { Credit::ZERO } else { want },
+        need: if closing { Credit::ZERO } else { need },
+        month: flight.counted.month,
+        used_before: flight.counted.used_before,
+        terms_known: account.terms_version,
+        silence: lease.answered().map(|answered| now.since(answered)),
+        declare,
+        bye,
+    }
+}
+
+/// Gives back what was not used for long, and what others need more.
+fn return_idle(account: &mut Account, rules: &Rules, now: Time) {
+    let idle = now.since(account.used_at) >= idle_return_after(account);
+    let back = match (idle, account.recalled) {
+        (true, _) => account.lease.unheld(),
+        (false, true) => unneeded(account, rules),
+        (false, false) => Credit::ZERO,
+    };
+    account.lease.give_back(back);
+}
+
+fn requests_message(rules: &Rules, limit: Option<Limit>, said: Said<1>) -> RateRequest {
+    let rule = rules.catalogue.requests;
+    // An account that is not loaded yet is most likely one that pays; the first reply tells.
+    let seed = limit.map_or(rule.per_minute, |limit| limit.per_minute);
+    let first = |values: [u64; 1]| {
+        let [value] = values;
+        [value, 0, 0]
+    };
+    RateRequest {
+        group: Group::Requests,
+        generation: said.generation,
+        seq: said.seq,
+        granted_known: first(said.granted_known),
+        debt: first(said.debt),
+        returned: first(said.returned),
+        used: first(said.used),
+        want: first(said.want),
+        need: first(said.need),
+        seed: [seed, 0, 0],
+        burst_seconds: rule.burst_seconds,
+    }
+}
+
+fn model_message(rules: &Rules, name: String, seed: [u64; 3], said: Said<3>) -> RateRequest {
+    RateRequest {
+        group: Group::Model(Arc::from(name)),
+        generation: said.generation,
+        seq: said.seq,
+        granted_known: said.granted_known,
+        debt: said.debt,
+        returned: said.returned,
+        used: said.used,
+        want: said.want,
+        need: said.need,
+        seed,
+        burst_seconds: rules.catalogue.rates.burst_seconds,
+    }
+}

@@ -1,0 +1,293 @@
+//! Credit and tokens promised to one request, from its admission to its end.
+//!
+//! `open -settle-> settled | -release-> released | -no sign of life-> expired -late settle-> settled`
+
+use std::time::Duration;
+
+use super::account::{Account, ModelRate};
+use super::answer::{Admitted, End, Ended, HoldError};
+use super::compact::Millis;
+use super::lease::sum;
+use crate::clock::Time;
+use crate::decision::{Catalogue, Charge, Credit, Demand, Month, Price, RateKey, Reason, RequestId, Usage};
+
+/// Names a hold within a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HoldKey {
+    /// The request's digest in two halves: a third smaller than with the alignment of 128 bits.
+    digest: (u64, u64),
+    attempt: u32,
+    pub(super) account: u32,
+}
+
+impl HoldKey {
+    pub(super) fn new(account: u32, id: RequestId) -> Self {
+        let low = u64::try_from(id.digest & u128::from(u64::MAX)).expect("masked to 64 bits");
+        let high = u64::try_from(id.digest >> 64).expect("shifted down to 64 bits");
+        Self { digest: (high, low), attempt: id.attempt, account }
+    }
+}
+
+/// A hold that ended, as it is remembered: most of what is kept, so no more than it takes to answer again.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) content: u64,
+    cost_answered: Credit,
+    out_max: u64,
+    cost: Credit,
+    held: Credit,
+    /// Of an expired one, which may still be settled.
+    pub(super) expired: Option<Box<Hold>>,
+    life: Millis,
+    end: End,
+    shadow: Option<Reason>,
+    capped: bool,
+}
+
+/// One hold.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// A digest of what was asked.
+    pub(super) content: u64,
+    pub(super) price: Price,
+    /// Held for it.
+    pub(super) cost: Credit,
+    /// As answered; extensions come on top.
+    cost_answered: Credit,
+    out_max: u64,
+    pub(super) extended: u64,
+    /// Tokens that the rates were charged for it so far.
+    charged: [u64; 3],
+    /// Totals as last reported; what was booked after the end.
+    progress: Usage,
+    booked: Credit,
+    /// Of admission: its usage counts in this month.
+    pub(super) month: Month,
+    pub(super) rate_key: Option<RateKey>,
+    pub(super) deadline: Time,
+    pub(super) life: Duration,
+    shadow: Option<Reason>,
+    capped: bool,
+}
+
+impl Past {
+    /// The answer that opened it.
+    pub(super) fn admitted(&self) -> Admitted {
+        Admitted {
+            cost: self.cost_answered,
+            out_max: self.out_max,
+            capped: self.capped,
+            life: self.life.duration(),
+            repeated: true,
+            shadow: self.shadow,
+        }
+    }
+
+    /// How it ended.
+    pub(super) fn ended(&self) -> Ended {
+        let overrun = self.cost.minus(self.held).at_least_zero();
+        Ended { end: self.end, cost: self.cost, held: self.held, overrun, repeated: false }
+    }
+
+    /// Books a settle that comes after expiry: the difference to what was booked then. Returns that difference too.
+    pub(super) fn settle_late(&mut self, account: &mut Account, usage: Usage, now: Time) -> Option<(Ended, Credit)> {
+        let mut hold = self.expired.take()?;
+        let before = self.cost;
+        self.cost = hold.book(account, End::Settled, usage, tokens_of(hold.progress), now);
+        self.end = End::Settled;
+        Some((self.ended(), self.cost.minus(before)))
+    }
+}
+
+impl Hold {
+    pub(super) fn open(
+        demand: &Demand,
+        charge: &Charge,
+        content: u64,
+        month: Month,
+        life: Duration,
+        now: Time,
+    ) -> Self {
+        let is_shadow = charge.shadow.is_some();
+        Self {
+            content,
+            price: demand.price,
+            cost: if is_shadow { Credit::ZERO } else { charge.cost },
+            cost_answered: charge.cost,
+            out_max: charge.out_max,
+            extended: 0,
+            charged: if is_shadow { [0; 3] } else { charge.tokens },
+            progress: Usage::default(),
+            booked: Credit::ZERO,
+            month,
+            rate_key: demand.rate_key,
+            deadline: now.after(life),
+            life,
+            shadow: charge.shadow,
+            capped: charge.capped,
+        }
+    }
+
+    /// Stands for a request that was never admitted here: nothing is held for it.
+    pub(super) fn absent(price: Price, rate_key: Option<RateKey>, month: Month, now: Time) -> Self {
+        Self {
+            content: 0,
+            price,
+            cost: Credit::ZERO,
+            cost_answered: Credit::ZERO,
+            out_max: 0,
+            extended: 0,
+            charged: [0; 3],
+            progress: Usage::default(),
+            booked: Credit::ZERO,
+            month,
+            rate_key,
+            deadline: now,
+            life: Duration::ZERO,
+            shadow: None,
+            capped: false,
+        }
+    }
+
+    /// The answer that opened it.
+    pub(super) const fn admitted(&self, repeated: bool) -> Admitted {
+        Admitted {
+            cost: self.cost_answered,
+            out_max: self.out_max,
+            capped: self.capped,
+            life: self.life,
+            repeated,
+            shadow: self.shadow,
+        }
+    }
+
+    pub(super) const fn is_shadow(&self) -> bool {
+        self.shadow.is_some()
+    }
+
+    pub(super) const fn out_max_extended(&self) -> u64 {
+        self.out_max.saturating_add(self.extended)
+    }
+
+    pub(super) fn is_past(&self, now: Time) -> bool {
+        now >= self.deadline
+    }
+
+    pub(super) fn renew(&mut self, now: Time) {
+        self.deadline = now.after(self.life);
+    }
+
+    /// Takes totals since the request began, and trues the rates up: prompts exactly, generated tokens as they exceed
+    /// what was charged, for more are to come.
+    pub(super) fn progress(&mut self, account: &mut Account, usage: Usage, now: Time) -> Result<(), HoldError> {
+        let before = self.progress;
+        if usage.prompt < before.prompt || usage.cached < before.cached || usage.generated < before.generated {
+            return Err(HoldError::Backwards);
+        }
+        self.progress = usage;
+        let [prompt, uncached, generated] = self.charged;
+        let known = usage.prompt > 0;
+        let actual = [
+            if known { usage.prompt } else { prompt },
+            if known { usage.prompt.saturating_sub(usage.cached) } else { uncached },
+            usage.generated.max(generated),
+        ];
+        self.true_up(account, actual, now);
+        Ok(())
+    }
+
+    /// Holds an extension on top; the account was charged for it.
+    pub(super) fn extend(&mut self, charge: &Charge, more: u64) {
+        if charge.shadow.is_none() {
+            self.cost = sum(self.cost, charge.cost);
+            for (charged, tokens) in self.charged.iter_mut().zip(charge.tokens) {
+                *charged = charged.saturating_add(tokens);
+            }
+        }
+        self.extended = self.extended.saturating_add(more);
+    }
+
+    /// Ends it: frees what was held and books `usage` in full.
+    pub(super) fn end(mut self, account: &mut Account, end: End, usage: Usage, now: Time) -> Past {
+        account.lease.held = account.lease.held.minus(self.cost);
+        account.open = account.open.checked_sub(1).expect("every open hold is counted");
+        let cost = self.book(account, end, usage, [0; 3], now);
+        Past {
+            content: self.content,
+            cost_answered: self.cost_answered,
+            out_max: self.out_max,
+            cost,
+            held: self.cost,
+            life: Millis::of(self.life),
+            end,
+            shadow: self.shadow,
+            capped: self.capped,
+            expired: (end == End::Expired).then(|| Box::new(self)),
+        }
+    }
+
+    /// As last reported, for a hold that ends without a word.
+    pub(super) const fn last_progress(&self) -> Usage {
+        self.progress
+    }
+
+    /// Books `usage`, of which `counted` tokens were counted before; returns what it cost in all.
+    fn book(&mut self, account: &mut Account, end: End, usage: Usage, counted: [u64; 3], now: Time) -> Credit {
+        let cost = self.price.cost_rounded_up(usage).max(self.booked);
+        account.lease.book(cost.minus(self.booked), self.month);
+        let tokens = tokens_of(usage);
+        self.true_up(account, tokens, now);
+        if let Some(model) = self.model_rate(account) {
+            let new = difference(tokens, counted);
+            if new != [0; 3] {
+                model.rate.count_used(new);
+            }
+            if end == End::Settled && usage.generated > 0 {
+                model.learned.observe(usage.generated);
+            }
+        }
+        self.booked = cost;
+        self.progress = usage;
+        cost
+    }
+
+    fn true_up(&mut self, account: &mut Account, actual: [u64; 3], now: Time) {
+        let charged = std::mem::replace(&mut self.charged, actual);
+        if charged == actual {
+            return;
+        }
+        if let Some(model) = self.model_rate(account) {
+            model.rate.true_up(charged, actual, now);
+        }
+    }
+
+    fn model_rate<'a>(&self, account: &'a mut Account) -> Option<&'a mut ModelRate> {
+        account.model_mut(self.rate_key?)
+    }
+}
+
+/// What usage means for the three metrics.
+fn tokens_of(usage: Usage) -> [u64; 3] {
+    [usage.prompt, usage.prompt.saturating_sub(usage.cached), usage.generated]
+}
+
+fn difference(now: [u64; 3], before: [u64; 3]) -> [u64; 3] {
+    let mut more = now;
+    for (more, before) in more.iter_mut().zip(before) {
+        *more = more.saturating_sub(before);
+    }
+    more
+}
+
+/// Refuses usage that no request can have, so that no sum can run away.
+pub(super) fn check_usage(catalogue: &Catalogue, usage: Usage) -> Result<(), HoldError> {
+    if usage.cached > usage.prompt {
+        return Err(HoldError::CachedAbovePrompt);
+    }
+    let context_max = catalogue.models.iter().map(|model| model.context_tokens).max().unwrap_or(0);
+    let generated_max = context_max.saturating_mul(u64::from(catalogue.admission.n_max.max(1)));
+    if usage.prompt > context_max || usage.generated > generated_max {
+        return Err(HoldError::TooLarge);
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! What happens to a hold after its admission: reports, extensions, and its one end.
+
+use std::time::Duration;
+
+use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
+use super::check::{DEADLINE_LOOK_MAX, look_at, take};
+use super::hold::{Hold, HoldKey, check_usage};
+use super::shard::{Rules, Shard, place};
+use super::standing::standing;
+use crate::clock::{Now, Time};
+use crate::decision::{Credit, Decision, Demand, RateKey, RequestId, ServiceTier, Usage, decide};
+
+/// The most holds that one call expires, and the most ended ones it forgets.
+const EXPIRE_MAX: usize = 64;
+
+impl Shard {
+    pub(super) fn report(
+        &mut self,
+        rules: &Rules,
+        key: HoldKey,
+        usage: Usage,
+        now: Time,
+    ) -> Result<Duration, HoldError> {
+        check_usage(&rules.catalogue, usage)?;
+        self.expire_if_past(rules, key, now);
+        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key)) };
+        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        hold.progress(account, usage, now)?;
+        hold.renew(now);
+        account.used_at = now;
+        account.assert_invariants();
+        let life = hold.life;
+        self.reschedule(rules, key.account, now);
+        Ok(life)
+    }
+
+    pub(super) fn extend(&mut self, rules: &Rules, key: HoldKey, more: u64, now: Time) -> Result<Extended, HoldError> {
+        check_usage(&rules.catalogue, Usage { generated: more, ..Usage::default() })?;
+        self.expire_if_past(rules, key, now);
+        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key)) };
+        check_usage(
+            &rules.catalogue,
+            Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
+        )?;
+        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let demand = extension(hold, more);
+        let Some(mut standing) = standing(account, rules, &demand, false, now) else {
+            return Err(HoldError::UnknownAccount);
+        };
+        standing.generated_p95 = None;
+        let extended = match decide(&demand, &standing, rules.catalogue.admission.generated_hold, now) {
+            Decision::Deny(denial) => Extended::Refused(denial),
+            Decision::Short(short) => {
+                account.await_pool(&demand, short, now);
+                Extended::Short(short)
+            }
+            Decision::Admit(charge) => {
+                if charge.shadow.is_none() {
+                    assert!(charge.cost <= standing.money.rights, "only rights of a live lease are promised");
+                    take(account, &demand, &charge, now);
+                }
+                hold.extend(&charge, more);
+                hold.renew(now);
+                account.used_at = now;
+                account.assert_invariants();
+                Extended::Granted { out_max: hold.out_max_extended() }
+            }
+        };
+        self.reschedule(rules, key.account, now);
+        Ok(extended)
+    }
+
+    pub(super) fn settle(&mut self, rules: &Rules, key: HoldKey, usage: Usage, now: Time) -> Result<Ended, HoldError> {
+        check_usage(&rules.catalogue, usage)?;
+        self.expire_if_past(rules, key, now);
+        if let Some(hold) = self.holds.take(&key) {
+            return Ok(self.end(rules, key, hold, End::Settled, usage, now));
+        }
+        let past = self.holds.past_mut(&key).ok_or(HoldError::NotFound)?;
+        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        account.roll_over(now);
+        let Some((settled, more)) = past.settle_late(account, usage, now) else {
+            return Ok(Ended { repeated: true, ..past.ended() });
+        };
+        account.used_at = now;
+        account.assert_invariants();
+        self.counters.late_settles = self.counters.late_settles.saturating_add(1);
+        // Nothing was held for it any more: all of it may lie beyond what the pool lent.
+        self.counters.count_overrun(more);
+        self.reschedule(rules, key.account, now);
+        Ok(settled)
+    }
+
+    /// Books usage of a request that has no hold here, and remembers it as ended.
+    pub(super) fn settle_without_hold(
+        &mut self,
+        rules: &Rules,
+        key: HoldKey,
+        usage: Usage,
+        fallback: WithoutHold<'_>,
+        now: Now,
+    ) -> Result<Ended, HoldError> {
+        check_usage(&rules.catalogue, usage)?;
+        let model = rules.catalogue.model_id(fallback.model).ok_or(HoldError::NotFound)?;
+        let priced = rules.catalogue.model(model).and_then(|model| model.price(fallback.service_tier, now.unix));
+        let price = priced.ok_or(HoldError::NotFound)?;
+        let account = self.accounts.get_mut(place(key.account)).ok_or(HoldError::UnknownAccount)?;
+        account.roll_over(now.time);
+        let rate_key = match fallback.service_tier {
+            ServiceTier::Standard | ServiceTier::Priority => Some(RateKey { model, fast: false }),
+            ServiceTier::Fast => Some(RateKey { model, fast: true }),
+            ServiceTier::Batch => None,
+        };
+        let hold = Hold::absent(price, rate_key, account.lease.month, now.time);
+        account.open = account.open.saturating_add(1);
+        account.records = account.records.saturating_add(1);
+        self.open.up(&rules.holds_open);
+        Ok(self.end(rules, key, hold, End::Settled, usage, now.time))
+    }
+
+    pub(super) fn release(&mut self, rules: &Rules, key: HoldKey, now: Time) -> Result<Ended, HoldError> {
+        self.expire_if_past(rules, key, now);
+        if let Some(hold) = self.holds.take(&key) {
+            // Tokens that were reported exist: they are booked, whoever releases.
+            let usage = hold.last_progress();
+            return Ok(self.end(rules, key, hold, End::Released, usage, now));
+        }
+        let past = self.holds.past(&key).ok_or(HoldError::NotFound)?;
+        Ok(Ended { repeated: true, ..past.ended() })
+    }
+
+    /// Ends holds whose deadline passed, at most [`EXPIRE_MAX`]; what is left over is found where it is used.
+    pub(super) fn expire_due(&mut self, rules: &Rules, now: Time) -> bool {
+        let second = now.nanos() / 1_000_000_000;
+        for _ in 0..EXPIRE_MAX {
+            let Some((_, key)) = self.deadlines.pop(second) else { return false };
+            match self.holds.open(&key) {
+                Some(hold) if hold.is_past(now) => self.expire(rules, key, now),
+                Some(hold) => self.deadlines.push(look_at(hold.deadline, DEADLINE_LOOK_MAX, now), key),
+                None => {}
+            }
+        }
+        true
+    }
+
+    /// Why a hold that is not open cannot be changed.
+    fn not_open(&self, key: HoldKey) -> HoldError {
+        self.holds.past(&key).map_or(HoldError::NotFound, |past| HoldError::Ended(past.ended()))
+    }
+
+    fn expire_if_past(&mut self, rules: &Rules, key: HoldKey, now: Time) {
+        if self.holds.open(&key).is_some_and(|hold| hold.is_past(now)) {
+            self.expire(rules, key, now);
+        }
+    }
+
+    pub(super) fn expire(&mut self, rules: &Rules, key: HoldKey, now: Time) {
+        let Some(hold) = self.holds.take(&key) else { return };
+        let usage = hold.last_progress();
+        self.end(rules, key, hold, End::Expired, usage, now);
+        self.counters.expired = self.counters.expired.saturating_add(1);
+    }
+
+    /// The one end of an open hold: booked, remembered, counted.
+    fn end(&mut self, rules: &Rules, key: HoldKey, hold: Hold, end: End, usage: Usage, now: Time) -> Ended {
+        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        account.roll_over(now);
+        let past = hold.end(account, end, usage, now);
+        let ended = past.ended();
+        if end != End::Expired {
+            account.used_at = now;
+        }
+        account.assert_invariants();
+        self.open.down(&rules.holds_open);
+        self.counters.count_overrun(ended.overrun);
+        self.holds.remember(key, past, now.after(rules.settings.ended_keep));
+        self.ended.up(&rules.holds_ended);
+        self.forget_ended(rules, now, 2);
+        self.reschedule_used(rules, key.account, now);
+        ended
+    }
+
+    /// Forgets at most `max` ended holds: those past their time, and the oldest above the bound.
+    pub(super) fn forget_ended(&mut self, rules: &Rules, now: Time, max: usize) {
+        for _ in 0..max {
+            let above = self.ended.of_all(&rules.holds_ended) > rules.settings.ended_max;
+            if self.holds.oldest().is_none_or(|until| !above && now < until) {
+                return;
+            }
+            let Some(key) = self.holds.forget_oldest() else { return };
+            self.ended.down(&rules.holds_ended);
+            if let Some(account) = self.account_mut(key.account) {
+                account.records = account.records.checked_sub(1).expect("every remembered hold is counted");
+            }
+        }
+    }
+
+    /// The hold of a request, where the account is known.
+    pub(super) fn key(&self, rules: &Rules, account: &str, id: RequestId) -> Option<HoldKey> {
+        self.find(rules, account).map(|account| HoldKey::new(account, id))
+    }
+}
+
+/// What `more` generated tokens may take, at the hold's own price.
+fn extension(hold: &Hold, more: u64) -> Demand {
+    let cost = hold.price.cost_rounded_up(Usage { generated: more, ..Usage::default() });
+    let model = hold.rate_key.map_or(crate::decision::ModelId(0), |key| key.model);
+    Demand {
+        model,
+        service_tier: if hold.rate_key.is_some() { ServiceTier::Standard } else { ServiceTier::Batch },
+        rate_key: hold.rate_key,
+        price: hold.price,
+        n: 0,
+        prompt: 0,
+        uncached: 0,
+        prompt_estimated: false,
+        out_max: more,
+        out_asked: true,
+        cost,
+        cost_min: cost,
+        dust: Credit::ZERO,
+        capped: false,
+    }
+}

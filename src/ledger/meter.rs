@@ -1,0 +1,82 @@
+//! One metric of one group: what was lent of it, charged and given back, and the pool's level as last heard.
+
+use super::compact::{Level, small};
+
+/// One metric of a group: its cumulative counters, its live tokens, and the pool's level.
+///
+/// What always holds: `returned <= granted + debt`. What lives for a second or two is counted in 32 bits, and stops there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Meter {
+    pub(super) per_minute: u64,
+    pub(super) granted: u64,
+    pub(super) debt: u64,
+    pub(super) returned: u64,
+    pub(super) used: u64,
+    /// The pool's level as last heard, with what was charged and given back here since; as of the group's time.
+    pub(super) level: Level,
+    /// Charged since the newest message, less what was given back since.
+    untold: i32,
+    /// Tokens of the newest chunk, and of the one before it.
+    pub(super) fresh: u32,
+    pub(super) old: u32,
+    /// Tokens charged in the last full second, and in this one.
+    pub(super) demand: u32,
+    pub(super) recent: u32,
+}
+
+impl Meter {
+    pub(super) fn next_second(&self) -> u64 {
+        u64::from(self.demand.max(self.recent))
+    }
+
+    /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt.
+    pub(super) fn take(&mut self, tokens: u64) {
+        self.recent = self.recent.saturating_add(small(tokens));
+        let from_old = self.old.min(small(tokens));
+        let rest = tokens.saturating_sub(u64::from(from_old));
+        let from_fresh = self.fresh.min(small(rest));
+        self.old = self.old.saturating_sub(from_old);
+        self.fresh = self.fresh.saturating_sub(from_fresh);
+        self.charge(rest.saturating_sub(u64::from(from_fresh)));
+    }
+
+    pub(super) fn charge(&mut self, tokens: u64) {
+        if tokens > 0 {
+            self.debt = self.debt.saturating_add(tokens);
+            self.level.add(tokens);
+            self.untold = self.untold.saturating_add_unsigned(small(tokens));
+        }
+    }
+
+    /// At most what was granted or charged in this generation: the pool forgot what came before it.
+    pub(super) fn give_back(&mut self, tokens: u64) {
+        let outstanding = self.granted.saturating_add(self.debt).saturating_sub(self.returned);
+        let tokens = tokens.min(outstanding);
+        if tokens > 0 {
+            self.returned = self.returned.saturating_add(tokens);
+            self.level.take(tokens);
+            self.untold = self.untold.saturating_sub_unsigned(small(tokens));
+        }
+    }
+
+    /// Starts from zeros; how much is asked for stays known.
+    pub(super) fn reopen(&mut self) {
+        *self = Self { per_minute: self.per_minute, demand: self.demand, ..Self::default() };
+    }
+
+    /// What the message says now is told.
+    pub(super) fn tell(&mut self) {
+        self.untold = 0;
+    }
+
+    /// Takes the level that the pool had when it answered; it had not heard what is untold.
+    pub(super) fn hear_level(&mut self, units: u128) {
+        self.level = Level::of(units);
+        let tokens = u64::from(self.untold.unsigned_abs());
+        if self.untold < 0 {
+            self.level.take(tokens);
+        } else {
+            self.level.add(tokens);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! This sidecar's state: accounts, leases, chunks and holds, in memory, behind one lock for each shard.
+//!
+//! Synchronous, bounded, no I/O; time is an argument. Only the ledger changes anything here: it gathers a standing, asks
+//! [`crate::decision::decide`], and applies the charge under the same lock.
+//!
+//! What always holds, for every account: `used + held <= granted - returned` for money that was promised, and a denial
+//! leaves every counter as it was.
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::float_arithmetic,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "money and tokens: every step that could wrap, round or panic is spelled out"
+)]
+
+mod account;
+mod answer;
+mod apply;
+mod check;
+mod chunk;
+mod collect;
+mod compact;
+mod due;
+mod hold;
+mod holds;
+mod lease;
+mod lifecycle;
+mod meter;
+mod propose;
+mod shard;
+mod standing;
+mod strangers;
+mod tally;
+mod totals;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use answer::{Admitted, Answer, Checked, End, Ended, Extended, HoldError, Limits, Remaining, Verdict, WithoutHold};
+pub use totals::{DeadLetter, Totals};
+
+use crate::clock::{Now, Time};
+use crate::decision::{Ask, Catalogue, Credit, RequestId, Usage};
+use crate::pool::message::{StepProposal, View};
+use crate::pool::{Message, Reply, SessionId};
+use account::Seen;
+use apply::Round;
+use check::{Question, nobody};
+use propose::Facts;
+use shard::{Rules, Shard};
+
+/// How many ended holds and unknown names one sweep of a shard forgets.
+const SWEEP_MAX: usize = 1_024;
+
+/// Bounds of a ledger. Each limit is there so that no map grows with what strangers send.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerSettings {
+    /// Locks that accounts are spread over; a power of two.
+    pub shards: usize,
+    pub accounts_max: usize,
+    /// Holds open at once, over all accounts; above it the answer is `overloaded`.
+    pub holds_max: usize,
+    /// Ended holds that are remembered, over all accounts; the oldest go first.
+    pub ended_max: usize,
+    /// How long an ended hold is remembered.
+    pub ended_keep: Duration,
+    /// How long a hold lives without a sign of life, where the ask does not say.
+    pub hold_life: Duration,
+    /// The longest life that an ask may name.
+    pub hold_life_max: Duration,
+    /// Names that the store did not know, remembered so that a flood costs it nothing; and, as many again, names that
+    /// wait to be looked up.
+    pub unknown_max: usize,
+    pub unknown_keep: Duration,
+    /// How often an account with something to say is synced.
+    pub sync_every: Duration,
+    /// An account that was not used for so long is closed with *bye* and forgotten.
+    pub idle_bye: Duration,
+}
+
+/// Emergency credit that may be promised while no pool can be reached, until it is heard again.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// For one account whose failure policy is an allowance.
+    pub account: Credit,
+    /// For all accounts of this sidecar, open ones too.
+    pub sidecar: Credit,
+}
+
+/// All accounts of one session.
+pub struct Ledger {
+    shards: Vec<Mutex<Shard>>,
+    rules: Rules,
+    /// Where the next collection begins, so that no shard waits behind another for ever.
+    turn: std::sync::atomic::AtomicUsize,
+}
+
+impl Ledger {
+    pub fn new(settings: LedgerSettings, catalogue: Arc<Catalogue>, session: SessionId) -> Self {
+        let settings = LedgerSettings { shards: settings.shards.max(1).next_power_of_two(), ..settings };
+        let rules = Rules {
+            settings,
+            catalogue,
+            session,
+            hasher: foldhash::fast::RandomState::default(),
+            accounts: 0.into(),
+            strangers: 0.into(),
+            holds_open: 0.into(),
+            holds_ended: 0.into(),
+            declared: 0.into(),
+            emergency_nanos: 0.into(),
+        };
+        let shards = (0..settings.shards).map(|_| Mutex::new(Shard::new(&settings))).collect();
+        Self { shards, rules, turn: 0.into() }
+    }
+
+    /// Decides an ask and, where it is admitted, opens its hold. The same ask again gives the same answer.
+    pub fn check(&self, ask: &Ask<'_>, now: Now) -> Checked {
+        match self.rules.catalogue.demand(ask, now.unix) {
+            Err(denial) => Checked::Answered(nobody(denial)),
+            Ok(demand) => {
+                let hash = self.rules.hash(ask.account);
+                self.shard(hash).check(&self.rules, Question { ask, demand: &demand, hash }, now)
+            }
+        }
+    }
+
+    /// Decides an ask and changes nothing.
+    pub fn explain(&self, ask: &Ask<'_>, now: Now) -> Checked {
+        match self.rules.catalogue.demand(ask, now.unix) {
+            Err(denial) => Checked::Answered(nobody(denial)),
+            Ok(demand) => {
+                let hash = self.rules.hash(ask.account);
+                self.shard(hash).explain(&self.rules, Question { ask, demand: &demand, hash }, now)
+            }
+        }
+    }
+
+    /// As [`Ledger::check`], where the pool was asked and brought nothing: the account's failure policy answers.
+    pub fn check_alone(&self, ask: &Ask<'_>, allowance: Allowance, now: Now) -> Answer {
+        match self.rules.catalogue.demand(ask, now.unix) {
+            Err(denial) => nobody(denial),
+            Ok(demand) => {
+                let hash = self.rules.hash(ask.account);
+                let question = Question { ask, demand: &demand, hash };
+                self.shard(hash).check_alone(&self.rules, question, allowance, now)
+            }
+        }
+    }
+
+    /// Takes totals since the request began, renews the hold's life and trues the rates up.
+    pub fn report(&self, account: &str, id: RequestId, usage: Usage, now: Now) -> Result<Duration, HoldError> {
+        let mut shard = self.shard_of(account);
+        let key = shard.key(&self.rules, account, id).ok_or(HoldError::UnknownAccount)?;
+        shard.report(&self.rules, key, usage, now.time)
+    }
+
+    /// Holds `more` generated tokens on top.
+    pub fn extend(&self, account: &str, id: RequestId, more: u64, now: Now) -> Result<Extended, HoldError> {
+        let mut shard = self.shard_of(account);
+        let key = shard.key(&self.rules, account, id).ok_or(HoldError::UnknownAccount)?;
+        shard.extend(&self.rules, key, more, now.time)
+    }
+
+    /// Books what was used, in full. With `fallback`, usage of a hold that is not known here is booked too.
+    pub fn settle(
+        &self,
+        account: &str,
+        id: RequestId,
+        usage: Usage,
+        fallback: Option<WithoutHold<'_>>,
+        now: Now,
+    ) -> Result<Ended, HoldError> {
+        let mut shard = self.shard_of(account);
+        let key = shard.key(&self.rules, account, id).ok_or(HoldError::UnknownAccount)?;
+        match (shard.settle(&self.rules, key, usage, now.time), fallback) {
+            (Err(HoldError::NotFound), Some(fallback)) => {
+                shard.settle_without_hold(&self.rules, key, usage, fallback, now)
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Ends a hold without usage; tokens that were reported already are booked all the same.
+    pub fn release(&self, account: &str, id: RequestId, now: Now) -> Result<Ended, HoldError> {
+        let mut shard = self.shard_of(account);
+        let key = shard.key(&self.rules, account, id).ok_or(HoldError::UnknownAccount)?;
+        shard.release(&self.rules, key, now.time)
+    }
+
+    /// Notes that an account should be loaded; the next round asks for it.
+    ///
+    /// False where the store was asked a moment ago and did not know it, or too many accounts are known here.
+    pub fn want(&self, account: &str, now: Now) -> bool {
+        let hash = self.rules.hash(account);
+        self.shard(hash).want(&self.rules, hash, account, now)
+    }
+
+    /// Makes an account due at once, because somebody changed it in the store.
+    pub fn touch(&self, account: &str, now: Now) {
+        self.shard_of(account).touch(&self.rules, account, now.time);
+    }
+
+    /// What is due to be said, at most `max` messages. No scan: accounts wait in order of when they are due.
+    ///
+    /// An account stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called for it.
+    pub fn collect(&self, now: Now, max: usize) -> Vec<Message> {
+        let mut messages = Vec::new();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        for step in 0..self.shards.len() {
+            let turn = u64::try_from(first.wrapping_add(step)).unwrap_or(0);
+            self.lock(turn).collect(&self.rules, now.time, max, &mut messages);
+        }
+        messages
+    }
+
+    /// Takes the pool's replies to messages sent at `sent`.
+    pub fn apply(&self, replies: Vec<Reply>, sent: Now, now: Now) {
+        let mut forgot = false;
+        for reply in replies {
+            let mut shard = self.shard_of(&reply.account);
+            forgot |= shard.apply(&self.rules, reply, Round { sent: sent.time, now });
+        }
+        if forgot {
+            self.declare_all(now.time);
+        }
+    }
+
+    /// The round brought no reply for these accounts: nothing was lost, they are due again.
+    pub fn failed(&self, accounts: &[Arc<str>], now: Now) {
+        for account in accounts {
+            self.shard_of(account).failed(&self.rules, account, now.time);
+        }
+    }
+
+    /// Adaptive steps to propose after a round: minutes that ended, and limits that are not what the terms say.
+    pub fn proposals(&self, replies: &[Reply], now: Now) -> Vec<StepProposal> {
+        let mut steps = Vec::new();
+        for reply in replies.iter().filter(|reply| !reply.rates.is_empty()) {
+            let known = self.shard_of(&reply.account).terms_and_view(&self.rules, &reply.account);
+            let heard = reply.sync.as_ref().and_then(|sync| sync.as_ref().ok());
+            let terms = heard.and_then(|heard| heard.terms.as_ref()).or(known.as_ref().map(|(terms, _)| terms));
+            let Some(terms) = terms else { continue };
+            let tier = |view: &View| self.rules.catalogue.tier(terms, view.lifetime_paid);
+            let view = heard.map(|heard| Seen::of(&heard.view, tier(&heard.view)));
+            if let Some(view) = view.or(known.as_ref().map(|(_, view)| *view)) {
+                let facts = Facts::new(&self.rules, terms, view.tier, view.balance);
+                propose::proposals(&self.rules, facts, reply, now.unix, &mut steps);
+            }
+        }
+        steps
+    }
+
+    /// The last messages of this session: *bye* for every account, in batches of at most `max`; empty when all is said.
+    ///
+    /// Requests that still run are ended with what they last reported.
+    pub fn collect_bye(&self, now: Now, max: usize) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for shard in &self.shards {
+            lock(shard).collect_bye(&self.rules, now.time, max, &mut messages);
+        }
+        messages
+    }
+
+    /// Frees memory: holds past their life, forgotten names, accounts long idle. Bounded work each call.
+    pub fn sweep(&self, now: Now) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            for _ in 0..SWEEP_MAX / 64 {
+                if !shard.expire_due(&self.rules, now.time) {
+                    break;
+                }
+            }
+            shard.forget_ended(&self.rules, now.time, SWEEP_MAX);
+            shard.strangers.sweep(now.time, SWEEP_MAX);
+        }
+    }
+
+    pub fn totals(&self, now: Now) -> Totals {
+        let mut totals = Totals::of_all(&self.rules);
+        for shard in &self.shards {
+            lock(shard).add_to(&mut totals, now.time);
+        }
+        totals
+    }
+
+    /// Usage that was booked nowhere since the last call, for the log. Bounded; [`Totals`] counts all of it.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.shards.iter().flat_map(|shard| std::mem::take(&mut lock(shard).dead_letters)).collect()
+    }
+
+    /// A store forgot something: every account says what it knows before it asks for anything.
+    fn declare_all(&self, now: Time) {
+        self.rules.declared.fetch_add(1, Ordering::Relaxed);
+        for shard in &self.shards {
+            lock(shard).wake_all(&self.rules, now);
+        }
+    }
+
+    fn shard_of(&self, account: &str) -> MutexGuard<'_, Shard> {
+        self.shard(self.rules.hash(account))
+    }
+
+    /// The table inside a shard uses the lowest and the highest bits of the hash.
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        self.lock(hash >> 32)
+    }
+
+    fn lock(&self, turn: u64) -> MutexGuard<'_, Shard> {
+        let mask = self.shards.len().saturating_sub(1);
+        let place = usize::try_from(turn & u64::try_from(mask).unwrap_or(0)).unwrap_or(0);
+        lock(self.shards.get(place).expect("the number of shards is a power of two, at least one"))
+    }
+}
+
+/// A panic under the lock is a bug that ends the process in release; a test goes on with what is there.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,233 @@
+//! Accounts behind one lock, with their holds and everything of them that waits for a time.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::LedgerSettings;
+use super::account::{Account, Refused, Seen};
+use super::due::{due_at, period};
+use super::hold::HoldKey;
+use super::holds::Holds;
+use super::strangers::Strangers;
+use super::tally::Tally;
+use super::totals::{Counters, DeadLetter};
+use super::wheel::Wheel;
+use crate::clock::{Now, Time};
+use crate::decision::Catalogue;
+use crate::decision::terms::Terms;
+use crate::pool::SessionId;
+
+/// Different terms that a shard keeps one copy of each. Most accounts share a handful.
+const TERMS_MAX: usize = 16;
+
+/// What all shards share: settings, and counts that bound the whole.
+pub(super) struct Rules {
+    pub(super) settings: LedgerSettings,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) session: SessionId,
+    pub(super) hasher: foldhash::fast::RandomState,
+    pub(super) accounts: AtomicUsize,
+    /// Accounts that are not loaded; at most as many as unknown names are remembered.
+    pub(super) strangers: AtomicUsize,
+    pub(super) holds_open: AtomicUsize,
+    pub(super) holds_ended: AtomicUsize,
+    /// How often every account has had to be declared, because a store forgot.
+    pub(super) declared: AtomicU32,
+    /// Emergency credit promised, in nano-USD, over all accounts, since their pools were last heard.
+    pub(super) emergency_nanos: AtomicU64,
+}
+
+pub(super) struct Shard {
+    table: hashbrown::HashTable<u32>,
+    pub(super) accounts: slab::Slab<Box<Account>>,
+    pub(super) holds: Holds,
+    pub(super) open: Tally,
+    pub(super) ended: Tally,
+    /// Open holds by the second in which to look at them.
+    pub(super) deadlines: Wheel<HoldKey>,
+    /// Accounts by the tick at which they have something to say.
+    pub(super) due: Wheel<u32>,
+    pub(super) strangers: Strangers,
+    terms: VecDeque<Arc<Terms>>,
+    pub(super) counters: Counters,
+    pub(super) dead_letters: Vec<DeadLetter>,
+    /// Where the last search for accounts that did not say *bye* ended.
+    pub(super) bye_from: usize,
+}
+
+impl Rules {
+    pub(super) fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// Takes one of at most `max` places.
+    pub(super) fn take_place(count: &AtomicUsize, max: usize) -> bool {
+        count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < max).then(|| taken.saturating_add(1)))
+            .is_ok()
+    }
+
+    pub(super) fn leave_place(count: &AtomicUsize) {
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    pub(super) fn new(settings: &LedgerSettings) -> Self {
+        let share = settings.unknown_max.checked_div(settings.shards.max(1)).unwrap_or(0);
+        Self {
+            table: hashbrown::HashTable::new(),
+            accounts: slab::Slab::new(),
+            holds: Holds::new(),
+            open: Tally::new(settings.holds_max, settings.shards),
+            ended: Tally::new(settings.ended_max, settings.shards),
+            deadlines: Wheel::new(),
+            due: Wheel::new(),
+            strangers: Strangers::new(share, settings.unknown_keep),
+            terms: VecDeque::new(),
+            counters: Counters::default(),
+            dead_letters: Vec::new(),
+            bye_from: 0,
+        }
+    }
+
+    pub(super) fn find(&self, rules: &Rules, name: &str) -> Option<u32> {
+        self.find_hashed(rules.hash(name), name)
+    }
+
+    pub(super) fn find_hashed(&self, hash: u64, name: &str) -> Option<u32> {
+        let is_it = |index: &u32| self.account(*index).is_some_and(|account| *account.name == *name);
+        self.table.find(hash, is_it).copied()
+    }
+
+    pub(super) fn account(&self, index: u32) -> Option<&Account> {
+        self.accounts.get(place(index)).map(|account| &**account)
+    }
+
+    /// The terms of a loaded account, and how it stands.
+    pub(super) fn terms_and_view(&self, rules: &Rules, name: &str) -> Option<(Arc<Terms>, Seen)> {
+        let account = self.account(self.find(rules, name)?)?;
+        account.terms.as_ref().map(|terms| (Arc::clone(terms), account.view))
+    }
+
+    pub(super) fn account_mut(&mut self, index: u32) -> Option<&mut Account> {
+        self.accounts.get_mut(place(index)).map(|account| &mut **account)
+    }
+
+    /// The account, as a stranger that waits to be loaded if it is new; `None` where there is no place for it.
+    pub(super) fn find_or_add(&mut self, rules: &Rules, hash: u64, name: &str, now: Now) -> Option<u32> {
+        if let Some(index) = self.find_hashed(hash, name) {
+            return Some(index);
+        }
+        if !Rules::take_place(&rules.strangers, rules.settings.unknown_max) {
+            return None;
+        }
+        if !Rules::take_place(&rules.accounts, rules.settings.accounts_max) {
+            Rules::leave_place(&rules.strangers);
+            return None;
+        }
+        let mut account = Account::new(name, now);
+        account.declared = rules.declared.load(Ordering::Relaxed);
+        let index = u32::try_from(self.accounts.insert(Box::new(account))).expect("accounts_max bounds the slab");
+        let accounts = &self.accounts;
+        self.table.insert_unique(hash, index, |index| {
+            accounts.get(place(*index)).map_or(0, |account| rules.hash(&account.name))
+        });
+        Some(index)
+    }
+
+    /// Sees to it that an account is asked for. False where the store did not know it a moment ago.
+    pub(super) fn want(&mut self, rules: &Rules, hash: u64, name: &str, now: Now) -> bool {
+        if self.strangers.contains(name, now.time) {
+            return false;
+        }
+        let Some(index) = self.find_or_add(rules, hash, name, now) else { return false };
+        if let Some(account) = self.account_mut(index) {
+            account.used_at = now.time;
+        }
+        self.reschedule(rules, index, now.time);
+        true
+    }
+
+    /// Somebody changed the account in the store: what was refused or unknown may be otherwise now.
+    pub(super) fn touch(&mut self, rules: &Rules, name: &str, now: Time) {
+        self.strangers.forget(name);
+        let Some(index) = self.find(rules, name) else { return };
+        if let Some(account) = self.account_mut(index) {
+            account.ask_anew();
+            account.change_rare(|rare| rare.refusal = Refused::default());
+        }
+        self.reschedule(rules, index, now);
+    }
+
+    /// Looks again at when each account has something to say.
+    pub(super) fn wake_all(&mut self, rules: &Rules, now: Time) {
+        let indices: Vec<_> = self.accounts.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
+        for index in indices {
+            self.reschedule(rules, index, now);
+        }
+    }
+
+    pub(super) fn remove(&mut self, rules: &Rules, index: u32) {
+        let Some(account) = self.accounts.try_remove(place(index)) else { return };
+        assert!(account.records == 0, "holds name their account by its place");
+        if let Ok(entry) = self.table.find_entry(rules.hash(&account.name), |other| *other == index) {
+            entry.remove();
+        }
+        if account.terms.is_none() {
+            Rules::leave_place(&rules.strangers);
+        }
+        Rules::leave_place(&rules.accounts);
+    }
+
+    /// One copy of equal terms.
+    pub(super) fn share(&mut self, terms: Arc<Terms>) -> Arc<Terms> {
+        if let Some(known) = self.terms.iter().find(|known| **known == terms) {
+            return Arc::clone(known);
+        }
+        self.terms.truncate(TERMS_MAX.saturating_sub(1));
+        self.terms.push_front(Arc::clone(&terms));
+        terms
+    }
+
+    /// As [`Shard::reschedule`], after an admission or an end. They make nothing due earlier than a period from now, unless
+    /// something runs low; so an account in use is looked at once in a period, and not with every request.
+    pub(super) fn reschedule_used(&mut self, rules: &Rules, index: u32, now: Time) {
+        let Some(account) = self.accounts.get(place(index)) else { return };
+        let is_due_soon = account.due <= tick_of(now.after(period(account, rules)));
+        if account.flight.is_none() && (!is_due_soon || account.runs_low(now)) {
+            self.reschedule(rules, index, now);
+        }
+    }
+
+    /// Puts an account into the due list, at the time when it has something to say.
+    pub(super) fn reschedule(&mut self, rules: &Rules, index: u32, now: Time) {
+        let Some(account) = self.accounts.get_mut(place(index)) else { return };
+        if account.due == 0 {
+            return;
+        }
+        let Some(at) = due_at(account, rules, now) else { return };
+        let tick = if at <= now { 0 } else { tick_after(at) };
+        if tick < account.due {
+            account.due = tick;
+            self.due.push(tick, index);
+        }
+    }
+}
+
+/// Where an index of 32 bits points.
+pub(super) fn place(index: u32) -> usize {
+    usize::try_from(index).expect("32 bits fit")
+}
+
+/// Ticks of the due list: about 17 ms each.
+pub(super) const fn tick_of(time: Time) -> u64 {
+    time.nanos() >> 24
+}
+
+/// The first tick that begins after `time`.
+const fn tick_after(time: Time) -> u64 {
+    tick_of(time).saturating_add(1)
+}

@@ -1,0 +1,151 @@
+//! How an account stands at this moment: the values that a decision looks at.
+
+use std::time::Duration;
+
+use super::account::{Account, has_credits};
+use super::answer::{Limits, Remaining};
+use super::shard::Rules;
+use crate::clock::Time;
+use crate::decision::rate::Limit;
+use crate::decision::standing::{Money, MonthStanding, RateStanding};
+use crate::decision::terms::{Terms, TokenLimits};
+use crate::decision::{Credit, Demand, RateKey, Standing};
+
+/// How long to stay away where this sidecar has no place for another hold.
+const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
+
+/// Gathers everything that a decision on `demand` looks at. `None` where the account is not loaded.
+pub(super) fn standing(
+    account: &mut Account,
+    rules: &Rules,
+    demand: &Demand,
+    full: bool,
+    now: Time,
+) -> Option<Standing> {
+    account.roll_over(now);
+    let terms = account.terms.as_deref()?;
+    let requests_limit = rules.catalogue.requests_limit(terms, has_credits(terms, account.view.balance));
+    let requests = account.requests.as_mut().map(|rate| {
+        rate.bury_dead(now);
+        rate.standing([requests_limit], now)
+    });
+    let [mut requests] = requests.unwrap_or([RateStanding { limit: requests_limit, chunk: 0, bucket: None }]);
+    bound(&mut requests, requests_limit.per_minute, now);
+    let custom = demand.rate_key.and_then(|key| custom_limits(rules, terms, key));
+    let burst_seconds = rules.catalogue.rates.burst_seconds;
+    let expected = custom.unwrap_or(rules.catalogue.rates.start).map(|per_minute| Limit { per_minute, burst_seconds });
+    let mut tokens = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
+    let mut generated_p95 = None;
+    if let Some(model) = demand.rate_key.and_then(|key| account.models.iter_mut().find(|model| model.key == key)) {
+        model.rate.bury_dead(now);
+        tokens = model.rate.standing(expected, now);
+        generated_p95 = model.learned.p95();
+    }
+    for (tokens, custom) in tokens.iter_mut().zip(custom.into_iter().flatten()) {
+        bound(tokens, custom, now);
+    }
+    Some(Standing {
+        mode: terms.mode,
+        suspension: terms.suspension,
+        payment_method: terms.payment_method,
+        shadow: terms.shadow,
+        money: money(account, terms, demand, now),
+        month: MonthStanding {
+            month: account.lease.month,
+            limit: rules.catalogue.monthly_limit(terms, account.view.tier),
+            spent: account.view.month_used.plus(account.lease.month_unreported()),
+        },
+        user: None,
+        requests,
+        tokens,
+        generated_p95,
+        overloaded: full.then_some(OVERLOADED_WAIT),
+    })
+}
+
+fn money(account: &Account, terms: &Terms, demand: &Demand, now: Time) -> Money {
+    let heard = account.lease.answered().unwrap_or(now);
+    let rights = account.lease.free(now);
+    // Whatever the pool adds helps an ask that may be capped, if it is more than dust.
+    let more = super::lease::sum(rights, demand.dust).max(demand.cost_min);
+    let helpful = if demand.capped { more } else { demand.cost };
+    Money {
+        rights,
+        balance: balance(account),
+        credit_line: terms.credit_line,
+        promotional_gone: account.view.promotional_gone,
+        purchased: account.view.purchased,
+        topup_pending: account.view.topup_pending.map(|pending| pending.duration().saturating_add(now.since(heard))),
+        pool_may_help: !account.rare().refusal.covers(helpful.min(demand.cost), now),
+        held: account.lease.held,
+    }
+}
+
+/// The balance in the account's view, with what was spent here since taken off.
+pub(super) fn balance(account: &Account) -> Credit {
+    account.view.balance.minus(account.lease.unreported())
+}
+
+/// The terms are newer than the pool's limit where they allow less, until a proposal is taken. What the pool lent by its
+/// own limit beyond what the terms allow is left to go back.
+fn bound(rate: &mut RateStanding, per_minute: u64, now: Time) {
+    if rate.limit.per_minute <= per_minute {
+        return;
+    }
+    rate.limit.per_minute = per_minute;
+    let Some(bucket) = &mut rate.bucket else { return };
+    let beyond = bucket.used(rate.limit, now).saturating_sub(rate.limit.capacity()).min(rate.chunk);
+    rate.chunk = rate.chunk.saturating_sub(beyond);
+    bucket.refund(rate.limit, beyond, now);
+}
+
+/// The limits that an operator set for this account and model.
+pub(super) fn custom_limits(rules: &Rules, terms: &Terms, key: RateKey) -> Option<TokenLimits> {
+    if terms.custom_limits.is_empty() {
+        return None;
+    }
+    terms.custom_limits.get(&*group_name(rules, key)).copied()
+}
+
+/// A model's name on the wire; its fast buckets have one of their own.
+pub(super) fn group_name(rules: &Rules, key: RateKey) -> String {
+    let name = rules.catalogue.model(key.model).map_or("", |model| &*model.name);
+    if key.fast { format!("{name}:fast") } else { name.to_owned() }
+}
+
+/// Limits net of holds, for an answer's headers.
+pub(super) fn limits(
+    standing: &Standing,
+    rate_key: Option<RateKey>,
+    taken: Option<(u64, [u64; 3])>,
+    now: Time,
+) -> Limits {
+    let (requests, tokens) = taken.unwrap_or_default();
+    let mut remaining = [Remaining::default(); 3];
+    for ((remaining, rate), taken) in remaining.iter_mut().zip(&standing.tokens).zip(tokens) {
+        *remaining = left(rate, taken, now);
+    }
+    Limits { requests: left(&standing.requests, requests, now), tokens: rate_key.map(|_| remaining) }
+}
+
+/// What is left of a bucket after `taken` came out of its chunk.
+fn left(rate: &RateStanding, taken: u64, now: Time) -> Remaining {
+    let limit = rate.limit;
+    let Some(bucket) = rate.bucket else {
+        return Remaining { limit, remaining: limit.capacity().saturating_sub(taken), reset: Duration::ZERO };
+    };
+    // What is lent drains from the bucket while it is still here, so the two may be more than there can be.
+    let room = bucket.room(limit, now).saturating_add(rate.chunk).min(limit.capacity());
+    let remaining = room.saturating_sub(taken);
+    Remaining { limit, remaining, reset: until_empty(bucket.level(limit, now), limit) }
+}
+
+/// A bucket with a limit of `L` a minute drains `L` units each nanosecond.
+fn until_empty(level: u128, limit: Limit) -> Duration {
+    let per_minute = limit.per_minute.max(1);
+    let nanos = match u64::try_from(level) {
+        Ok(level) => level.div_ceil(per_minute),
+        Err(_) => u64::try_from(level.div_ceil(u128::from(per_minute))).unwrap_or(u64::MAX),
+    };
+    Duration::from_nanos(nanos)
+}

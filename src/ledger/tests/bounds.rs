@@ -1,0 +1,90 @@
+//! Every map has a bound, and nothing a stranger sends grows it.
+
+use super::world::{World, check_in, settings};
+use crate::ledger::LedgerSettings;
+
+#[test]
+fn unknown_names_are_bounded_and_forgotten() {
+    let mut world = World::with(LedgerSettings { unknown_max: 8, accounts_max: 16, shards: 1, ..settings() });
+    for name in 0..100 {
+        world.event(&format!("ask r1 10+10 account=a{name}"));
+        world.event("round");
+    }
+    let totals = world.ledger.totals(world.now);
+    assert_eq!((totals.accounts, totals.unknown), (0, 8));
+    world.event("wait 6s");
+    world.event("sweep");
+    assert_eq!(world.ledger.totals(world.now).unknown, 0);
+}
+
+#[test]
+fn strangers_that_wait_are_bounded_and_forgotten() {
+    let mut world = World::with(LedgerSettings { unknown_max: 16, ..settings() });
+    for name in 0..100 {
+        assert_eq!(world.event(&format!("ask r1 10+10 account=a{name}")), "unknown");
+    }
+    assert_eq!(world.ledger.totals(world.now).accounts, 16);
+    assert!(!world.ledger.want("one-more", world.now));
+    world.event("lose request");
+    world.event("wait 20s");
+    world.event("round");
+    assert_eq!(world.ledger.totals(world.now).accounts, 0);
+}
+
+#[test]
+fn holds_are_bounded() {
+    let mut world = World::with(LedgerSettings { holds_max: 2, ..settings() });
+    check_in(
+        &mut world,
+        "pay 10
+         serve r1 1000+500 => admitted $0.005 out 500
+         serve r2 1000+500 => admitted $0.005 out 500
+         serve r3 1000+500 => denied overloaded wait 1s
+         ask r2 1000+500 => admitted $0.005 out 500 again
+         settle r1 1000/0/500
+         serve r3 1000+500 => admitted $0.005 out 500",
+    );
+}
+
+#[test]
+fn ended_holds_are_bounded_and_the_oldest_go_first() {
+    let mut world = World::with(LedgerSettings { ended_max: 2, ..settings() });
+    check_in(
+        &mut world,
+        "pay 10
+         serve r1 1000+500
+         serve r2 1000+500
+         serve r3 1000+500
+         settle r1 1000/0/500
+         settle r2 1000/0/500
+         settle r3 1000/0/500
+         counts => accounts 1 open 0 ended 2
+         settle r1 1000/0/500 => not found
+         settle r2 1000/0/500 => settled $0.005 again",
+    );
+}
+
+#[test]
+fn a_message_batch_is_bounded_and_nobody_starves() {
+    let world = World::new();
+    for name in 0..50 {
+        world.ledger.want(&format!("a{name}"), world.now);
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..5 {
+        let messages = world.ledger.collect(world.now, 10);
+        assert_eq!(messages.len(), 10);
+        names.extend(messages.into_iter().map(|message| message.account));
+    }
+    assert_eq!(names.len(), 50);
+    assert!(world.ledger.collect(world.now, 10).is_empty());
+}
+
+/// What is kept of each account, of its requests and of each model it uses, in bytes. A step up here costs every account.
+#[test]
+fn what_is_kept_of_an_account_stays_small() {
+    use crate::ledger::account::{Account, ModelRate};
+    use crate::ledger::chunk::Rate;
+    let sizes = (size_of::<Account>(), size_of::<Rate<1>>(), size_of::<ModelRate>());
+    assert_eq!(sizes, (312, 152, 320));
+}
