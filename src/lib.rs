@@ -9,3 +9,6 @@ pub mod telemetry;
 pub mod decision;
 pub mod ledger;
 pub mod pool;
+
+pub mod gate;
+pub mod reconcile;

@@ -1,0 +1,187 @@
+//! Accounts and their credits in the file: created, configured, credited and listed.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use super::Rules;
+use super::file::{ACCOUNTS, EVENTS, PURCHASES, failed};
+use super::records::{Receipt, decode, encode};
+use super::state::{Kept, State};
+use crate::clock::{Now, UnixMs};
+use crate::decision::Credit;
+use crate::decision::terms::Terms;
+use crate::pool::message::Event;
+use crate::pool::{Drift, Pool, Summary};
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError};
+
+pub(super) fn create(
+    state: &mut State,
+    database: &Database,
+    now: Now,
+    account: &Arc<str>,
+    terms: Terms,
+) -> Result<AccountRecord, StoreError> {
+    if state.load(database, account)?.is_some() {
+        return Err(StoreError::AccountExists(account.to_string()));
+    }
+    let time = state.time(now);
+    let pool = Pool::new(Arc::clone(account), terms, time);
+    let record = record(pool.summary(time));
+    state.add(account, pool);
+    state.commit(database, time, &only(account), |_| Ok(()))?;
+    Ok(record)
+}
+
+pub(super) fn get(
+    state: &mut State,
+    database: &Database,
+    now: Now,
+    account: &Arc<str>,
+) -> Result<AccountRecord, StoreError> {
+    let time = state.time(now);
+    Ok(record(found(state, database, account)?.pool.summary(time)))
+}
+
+/// Every pool that was lent from or credited is in the file, so a list needs no memory.
+pub(super) fn list(
+    database: &Database,
+    time: UnixMs,
+    after: Option<&str>,
+    max: usize,
+) -> Result<Vec<AccountRecord>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let rows = accounts.range::<&str>((from, Bound::Unbounded)).map_err(failed)?;
+    rows.take(max)
+        .map(|row| {
+            let (account, pool) = row.map_err(failed)?;
+            let pool: Pool = decode(pool.value(), account.value())?;
+            Ok(record(pool.summary(time)))
+        })
+        .collect()
+}
+
+/// Every account whose sums are not what its records say.
+pub(super) fn audit(database: &Database) -> Result<Vec<(Arc<str>, Drift)>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
+    let mut drifted = Vec::new();
+    for row in accounts.iter().map_err(failed)? {
+        let (account, pool) = row.map_err(failed)?;
+        let pool: Pool = decode(pool.value(), account.value())?;
+        drifted.extend(pool.audit().err().map(|drift| (account.value().into(), drift)));
+    }
+    Ok(drifted)
+}
+
+pub(super) fn configure(
+    state: &mut State,
+    database: &Database,
+    (rules, now): (&Rules, Now),
+    account: &Arc<str>,
+    version: u64,
+    terms: Terms,
+) -> Result<AccountRecord, StoreError> {
+    let time = state.time(now);
+    let kept = found(state, database, account)?;
+    let standing = kept.pool.summary(time).terms_version;
+    if standing != version {
+        let account = account.to_string();
+        return Err(StoreError::VersionConflict { account, expected: version, found: standing });
+    }
+    kept.pool.configure(version.saturating_add(1), terms, &rules.pool, time);
+    let record = record(kept.pool.summary(time));
+    state.commit(database, time, &only(account), |_| Ok(()))?;
+    Ok(record)
+}
+
+pub(super) fn add_credits(
+    state: &mut State,
+    database: &Database,
+    (rules, now): (&Rules, Now),
+    purchase: &Purchase,
+) -> Result<AccountRecord, StoreError> {
+    let time = state.time(now);
+    let booked = receipt(database, purchase)?;
+    let kept = found(state, database, &purchase.account)?;
+    if let Some(booked) = booked {
+        let same = booked.amount == purchase.amount && booked.kind == purchase.kind;
+        let record = record(kept.pool.summary(time));
+        return if same { Ok(record) } else { Err(StoreError::PurchaseDiffers(purchase.id.clone())) };
+    }
+    let before = kept.pool.summary(time);
+    let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
+    let total = match purchase.kind {
+        CreditKind::Promotional => &mut promotional,
+        CreditKind::Purchased => &mut purchased,
+    };
+    // The pool refuses what is above the largest balance.
+    *total = Credit::from_nanos(total.nanos().saturating_add(purchase.amount.nanos()));
+    let version = before.credit_version.saturating_add(1);
+    let credited = kept.pool.credit(version, promotional, purchased, &rules.pool, time);
+    credited.map_err(|_| StoreError::TooMuchCredit)?;
+    let record = record(kept.pool.summary(time));
+    let receipt = Receipt { amount: purchase.amount, kind: purchase.kind, booked: time };
+    state.commit(database, time, &only(&purchase.account), |write| {
+        let mut purchases = write.open_table(PURCHASES).map_err(failed)?;
+        let key = (&*purchase.account, purchase.id.as_str());
+        purchases.insert(key, encode(&receipt).as_slice()).map_err(failed)?;
+        Ok(())
+    })?;
+    Ok(record)
+}
+
+pub(super) fn events(database: &Database, after: u64, max: usize) -> Result<Vec<(u64, Event)>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let events = read.open_table(EVENTS).map_err(failed)?;
+    let rows = events.range((Bound::Excluded(after), Bound::Unbounded)).map_err(failed)?;
+    rows.take(max)
+        .map(|row| {
+            let (number, event) = row.map_err(failed)?;
+            Ok((number.value(), decode(event.value(), "an event")?))
+        })
+        .collect()
+}
+
+pub(super) fn found<'a>(
+    state: &'a mut State,
+    database: &Database,
+    account: &Arc<str>,
+) -> Result<&'a mut Kept, StoreError> {
+    state.load(database, account)?.ok_or_else(|| StoreError::NoSuchAccount(account.to_string()))
+}
+
+fn receipt(database: &Database, purchase: &Purchase) -> Result<Option<Receipt>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let purchases = read.open_table(PURCHASES).map_err(failed)?;
+    let booked = purchases.get((&*purchase.account, purchase.id.as_str())).map_err(failed)?;
+    booked.map(|booked| decode(booked.value(), &purchase.id)).transpose()
+}
+
+fn only(account: &Arc<str>) -> BTreeSet<Arc<str>> {
+    BTreeSet::from([Arc::clone(account)])
+}
+
+fn record(summary: Summary) -> AccountRecord {
+    AccountRecord {
+        account: summary.account,
+        terms: Arc::unwrap_or_clone(summary.terms),
+        terms_version: summary.terms_version,
+        credits_promotional: summary.credits_promotional,
+        credits_purchased: summary.credits_purchased,
+        credit_version: summary.credit_version,
+        used: summary.used,
+        leased: summary.leased,
+        limbo: summary.limbo,
+        balance: summary.balance,
+        lifetime_paid: summary.lifetime_paid,
+        month: summary.month,
+        month_used: summary.month_used,
+        topup_pending: summary.topup_pending,
+        created: summary.created,
+    }
+}

@@ -1,0 +1,190 @@
+//! The pools in use, in memory as the file has them, and the one way to change the file: a durable step.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
+
+use super::file::{ACCOUNTS, EVENTS, META, RATES, STORE_TIME, failed};
+use super::records::{decode, encode, group_key, group_of};
+use crate::clock::{Now, Time, UnixMs};
+use crate::pool::message::{Event, Group};
+use crate::pool::{Pool, RatePool};
+use crate::reconcile::store::StoreError;
+
+/// Rate buckets are written so often at most: a crash forgets a few seconds of tokens, which drain within a minute anyway.
+const RATES_EVERY: Duration = Duration::from_secs(5);
+
+/// Events kept in the outbox; a reader that fell further behind has lost the oldest.
+const EVENTS_MAX: u64 = 1_000_000;
+
+/// Accounts as the file has them; rate buckets may be a few seconds ahead of it.
+pub(super) struct State {
+    accounts: HashMap<Arc<str>, Kept>,
+    /// Rate buckets that changed since they were written.
+    rates_unwritten: HashSet<(Arc<str>, Group)>,
+    rates_written: UnixMs,
+    clock: StoreClock,
+}
+
+/// One account in memory.
+pub(super) struct Kept {
+    pub pool: Pool,
+    pub rates: BTreeMap<Group, RatePool>,
+}
+
+/// Store time: runs on with the clock that never steps, follows the calendar forward, and never runs back, even over a
+/// restart.
+struct StoreClock {
+    latest: UnixMs,
+    read_at: Time,
+}
+
+impl StoreClock {
+    fn read(&mut self, now: Now) -> UnixMs {
+        let passed = u64::try_from(now.time.since(self.read_at).as_millis()).unwrap_or(u64::MAX);
+        if passed > 0 || self.latest < now.unix {
+            self.latest = UnixMs(self.latest.0.saturating_add(passed)).max(now.unix);
+            self.read_at = now.time;
+        }
+        self.latest
+    }
+}
+
+impl State {
+    pub fn new(database: &Database, now: Now) -> Result<Self, StoreError> {
+        let read = database.begin_read().map_err(failed)?;
+        let meta = read.open_table(META).map_err(failed)?;
+        let written = meta.get(STORE_TIME).map_err(failed)?.map_or(UnixMs(0), |millis| UnixMs(millis.value()));
+        Ok(Self {
+            accounts: HashMap::new(),
+            rates_unwritten: HashSet::new(),
+            rates_written: UnixMs(0),
+            clock: StoreClock { latest: written.max(now.unix), read_at: now.time },
+        })
+    }
+
+    /// Store time at `now`.
+    pub fn time(&mut self, now: Now) -> UnixMs {
+        self.clock.read(now)
+    }
+
+    /// An account, from the file where it is not in memory yet.
+    pub fn load(&mut self, database: &Database, account: &Arc<str>) -> Result<Option<&mut Kept>, StoreError> {
+        if !self.accounts.contains_key(account) {
+            let Some(kept) = read(database, account)? else {
+                return Ok(None);
+            };
+            self.accounts.insert(Arc::clone(account), kept);
+        }
+        Ok(self.accounts.get_mut(account))
+    }
+
+    /// A new account, which the next [`State::commit`] has to write.
+    pub fn add(&mut self, account: &Arc<str>, pool: Pool) {
+        self.accounts.insert(Arc::clone(account), Kept { pool, rates: BTreeMap::new() });
+    }
+
+    pub fn rate_changed(&mut self, account: &Arc<str>, group: &Group) {
+        self.rates_unwritten.insert((Arc::clone(account), group.clone()));
+    }
+
+    /// Rate buckets have waited long enough to be written.
+    pub fn rates_are_due(&self, now: UnixMs) -> bool {
+        let waited = Duration::from_millis(now.0.saturating_sub(self.rates_written.0));
+        !self.rates_unwritten.is_empty() && waited >= RATES_EVERY
+    }
+
+    /// Writes the pools of `changed`, their events, rate buckets that are due, and what `also` writes: all of it
+    /// durably, or nothing.
+    pub fn commit(
+        &mut self,
+        database: &Database,
+        now: UnixMs,
+        changed: &BTreeSet<Arc<str>>,
+        also: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let with_rates = self.rates_are_due(now);
+        // A transaction is durable when its commit returns, unless it is told otherwise.
+        let write = database.begin_write().map_err(failed)?;
+        self.write_pools(&write, changed)?;
+        if with_rates {
+            self.write_rates(&write)?;
+        }
+        also(&write)?;
+        write.open_table(META).map_err(failed)?.insert(STORE_TIME, now.0).map_err(failed)?;
+        write.commit().map_err(failed)?;
+        if with_rates {
+            self.rates_unwritten.clear();
+            self.rates_written = now;
+        }
+        Ok(())
+    }
+
+    /// Forgets what may differ from the file after a failed step; it is read again when it is needed.
+    pub fn forget(&mut self) {
+        self.accounts.clear();
+        self.rates_unwritten.clear();
+    }
+
+    fn write_pools(&mut self, write: &WriteTransaction, changed: &BTreeSet<Arc<str>>) -> Result<(), StoreError> {
+        let mut table = write.open_table(ACCOUNTS).map_err(failed)?;
+        let mut events = Vec::new();
+        for account in changed {
+            let kept = self.accounts.get_mut(account).expect("an account that changed is in memory");
+            events.extend(kept.pool.take_events());
+            table.insert(&**account, encode(&kept.pool).as_slice()).map_err(failed)?;
+        }
+        append(write, events)
+    }
+
+    fn write_rates(&self, write: &WriteTransaction) -> Result<(), StoreError> {
+        let mut table = write.open_table(RATES).map_err(failed)?;
+        // In the order of the file, where neighbours are written together.
+        let mut unwritten: Vec<_> = self.rates_unwritten.iter().collect();
+        unwritten.sort_unstable();
+        for (account, group) in unwritten {
+            let bucket = self.accounts.get(account).and_then(|kept| kept.rates.get(group));
+            let bucket = bucket.expect("a rate bucket that changed is in memory");
+            table.insert((&**account, group_key(group)), encode(bucket).as_slice()).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts events at the end of the outbox, and takes the oldest away where it is full.
+fn append(write: &WriteTransaction, events: Vec<Event>) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut outbox = write.open_table(EVENTS).map_err(failed)?;
+    let last = outbox.last().map_err(failed)?.map_or(0, |(number, _)| number.value());
+    for (number, event) in (last + 1..).zip(events) {
+        outbox.insert(number, encode(&event).as_slice()).map_err(failed)?;
+    }
+    while outbox.len().map_err(failed)? > EVENTS_MAX {
+        outbox.pop_first().map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn read(database: &Database, account: &Arc<str>) -> Result<Option<Kept>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
+    let Some(pool) = accounts.get(&**account).map_err(failed)? else {
+        return Ok(None);
+    };
+    let pool = decode(pool.value(), account)?;
+    let mut rates = BTreeMap::new();
+    let table = read.open_table(RATES).map_err(failed)?;
+    for row in table.range((&**account, &[][..])..).map_err(failed)? {
+        let (key, bucket) = row.map_err(failed)?;
+        let (owner, group) = key.value();
+        if owner != &**account {
+            break;
+        }
+        rates.insert(group_of(group), decode(bucket.value(), account)?);
+    }
+    Ok(Some(Kept { pool, rates }))
+}

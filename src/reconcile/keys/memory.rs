@@ -1,0 +1,206 @@
+//! What is remembered of keys: owners, strangers, and who waits for a look-up. Synchronous and bounded.
+
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use tokio::sync::oneshot;
+
+use super::digests::Digests;
+use super::{Found, KeyOwner, KeySettings, Lookup};
+use crate::clock::Time;
+use crate::reconcile::store::KeyDigest;
+
+/// Locks that digests are spread over.
+const SHARDS: usize = 16;
+
+/// A look-up of a key that was known and failed is repeated after this long; until then the key is vouched for unasked.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Room among the strangers is made so often at most, because it looks at each of them.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Memory {
+    shards: [Mutex<Shard>; SHARDS],
+    seed: RandomState,
+    settings: KeySettings,
+}
+
+/// What memory says about a key.
+pub(super) enum Recalled {
+    Owner(KeyOwner),
+    /// A look-up is under way. Where it brings nothing, the owner of before still counts.
+    Wait {
+        answer: oneshot::Receiver<KeyOwner>,
+        before: Option<Arc<str>>,
+    },
+    /// Too much is being looked up.
+    Refused,
+}
+
+struct Shard {
+    known: Digests<Known>,
+    /// When each was last found to belong to nobody.
+    strangers: Digests<Time>,
+    under_way: Digests<UnderWay>,
+    /// Strangers among those under way.
+    strangers_under_way: usize,
+    /// When room was last made among the strangers.
+    purged: Time,
+}
+
+struct Known {
+    owner: Arc<str>,
+    /// When the store was asked that said so.
+    confirmed: Time,
+    /// When a look-up failed after that.
+    failed: Option<Time>,
+}
+
+struct UnderWay {
+    lookup: Lookup,
+    waiters: Vec<oneshot::Sender<KeyOwner>>,
+}
+
+impl Memory {
+    pub fn new(settings: KeySettings) -> Self {
+        let shard = |_| {
+            Mutex::new(Shard {
+                known: Digests::new(),
+                strangers: Digests::new(),
+                under_way: Digests::new(),
+                strangers_under_way: 0,
+                purged: Time::default(),
+            })
+        };
+        Self { shards: std::array::from_fn(shard), seed: RandomState::default(), settings }
+    }
+
+    /// What is known of a key, and which look-up has to begin.
+    pub fn recall(&self, digest: KeyDigest, now: Time) -> (Recalled, Option<Lookup>) {
+        let settings = &self.settings;
+        let mut shard = self.shard(&digest);
+        let Some(known) = shard.known.get_mut(&digest) else {
+            let refused = shard.strangers.get_mut(&digest).copied();
+            if refused.is_some_and(|refused| now < refused.after(settings.unknown_life)) {
+                return (Recalled::Owner(KeyOwner::Nobody), None);
+            }
+            return shard.wait(digest, Lookup::Stranger, None, settings);
+        };
+        let owner = known.owner.clone();
+        let age = now.since(known.confirmed);
+        if age < settings.refresh_after || known.failed.is_some_and(|failed| now < failed.after(RETRY_AFTER)) {
+            return (Recalled::Owner(KeyOwner::Account(owner)), None);
+        }
+        if age < settings.known_life {
+            let begin = shard.begin(digest, Lookup::Refresh);
+            return (Recalled::Owner(KeyOwner::Account(owner)), begin);
+        }
+        shard.wait(digest, Lookup::Refresh, Some(owner), settings)
+    }
+
+    /// Takes what a look-up that asked at `asked` found, and tells who waits for it.
+    pub fn learn(&self, digest: KeyDigest, asked: Time, found: Found) {
+        let mut shard = self.shard(&digest);
+        let owner = match found {
+            Ok(Some(owner)) => {
+                shard.know(digest, &owner, asked, self.settings.known_max / SHARDS);
+                KeyOwner::Account(owner)
+            }
+            Ok(None) => {
+                shard.refuse(digest, asked, &self.settings);
+                KeyOwner::Nobody
+            }
+            Err(_) => {
+                if let Some(known) = shard.known.get_mut(&digest) {
+                    known.failed = Some(asked);
+                }
+                KeyOwner::Unavailable
+            }
+        };
+        for waiter in shard.end(&digest) {
+            // Who hung up in the meantime has no use for the answer.
+            waiter.send(owner.clone()).ok();
+        }
+    }
+
+    pub fn forget(&self, digest: &KeyDigest) {
+        let mut shard = self.shard(digest);
+        shard.known.remove(digest);
+        shard.strangers.remove(digest);
+    }
+
+    fn shard(&self, digest: &KeyDigest) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(self.seed.hash_one(digest) % 16).unwrap_or(0);
+        self.shards[index].lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Shard {
+    /// Notes that a look-up begins, where none is under way.
+    fn begin(&mut self, digest: KeyDigest, lookup: Lookup) -> Option<Lookup> {
+        if self.under_way.get_mut(&digest).is_some() {
+            return None;
+        }
+        self.under_way.insert(digest, UnderWay { lookup, waiters: Vec::new() });
+        self.strangers_under_way += usize::from(lookup == Lookup::Stranger);
+        Some(lookup)
+    }
+
+    /// Notes that a look-up ended, and gives who waited for it.
+    fn end(&mut self, digest: &KeyDigest) -> Vec<oneshot::Sender<KeyOwner>> {
+        let Some(ended) = self.under_way.remove(digest) else {
+            return Vec::new();
+        };
+        self.strangers_under_way -= usize::from(ended.lookup == Lookup::Stranger);
+        ended.waiters
+    }
+
+    /// A place among those who wait for a look-up, which begins where none is under way.
+    fn wait(
+        &mut self,
+        digest: KeyDigest,
+        lookup: Lookup,
+        before: Option<Arc<str>>,
+        settings: &KeySettings,
+    ) -> (Recalled, Option<Lookup>) {
+        let strangers_max = (settings.lookups_max / SHARDS).max(1);
+        if lookup == Lookup::Stranger
+            && self.under_way.get_mut(&digest).is_none()
+            && self.strangers_under_way >= strangers_max
+        {
+            return (Recalled::Refused, None);
+        }
+        let begin = self.begin(digest, lookup);
+        let waiters = self.under_way.get_mut(&digest).map(|under_way| &mut under_way.waiters);
+        match waiters.filter(|waiters| waiters.len() < settings.waiters_max) {
+            Some(waiters) => {
+                let (wake, answer) = oneshot::channel();
+                waiters.push(wake);
+                (Recalled::Wait { answer, before }, begin)
+            }
+            None => (before.map_or(Recalled::Refused, |owner| Recalled::Owner(KeyOwner::Account(owner))), begin),
+        }
+    }
+
+    fn know(&mut self, digest: KeyDigest, owner: &Arc<str>, asked: Time, max: usize) {
+        self.strangers.remove(&digest);
+        if self.known.len() >= max.max(1) && self.known.get_mut(&digest).is_none() {
+            self.known.remove_any();
+        }
+        self.known.insert(digest, Known { owner: owner.clone(), confirmed: asked, failed: None });
+    }
+
+    fn refuse(&mut self, digest: KeyDigest, asked: Time, settings: &KeySettings) {
+        self.known.remove(&digest);
+        let max = settings.unknown_max / SHARDS;
+        if self.strangers.len() >= max && asked >= self.purged.after(PURGE_EVERY) {
+            self.purged = asked;
+            self.strangers.retain(|refused| asked < refused.after(settings.unknown_life));
+        }
+        if self.strangers.len() < max {
+            self.strangers.insert(digest, asked);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a store can do, and how it fails.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::clock::UnixMs;
+use crate::decision::Credit;
+use crate::decision::terms::Terms;
+use crate::pool::message::{Event, StepProposal};
+use crate::pool::{Message, Reply};
+
+/// A boxed future: the trait is used as `dyn Store`.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why a store did not do as asked. Nothing was half done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
+    #[error("account {0:?} exists already; choose another name or update it")]
+    AccountExists(String),
+    #[error("no account {0:?}; create it first")]
+    NoSuchAccount(String),
+    #[error("account {account:?} is at version {found}, not {expected}; read it again and repeat the change")]
+    VersionConflict { account: String, expected: u64, found: u64 },
+    #[error("purchase {0:?} was recorded with another amount or kind; a purchase id names one purchase")]
+    PurchaseDiffers(String),
+    #[error("no key {0:?} of that account")]
+    NoSuchKey(String),
+    #[error("credits would exceed {limit}; the largest balance an account can have", limit = Credit::MAX)]
+    TooMuchCredit,
+    #[error("the store's data cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// SHA-256 of an API key.
+pub type KeyDigest = [u8; 32];
+
+/// An API key as it is listed: never the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Names the key to its owner: the first characters of its digest, in hex.
+    pub id: String,
+    pub label: String,
+    pub created: UnixMs,
+}
+
+/// Where a credit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum CreditKind {
+    Promotional,
+    Purchased,
+}
+
+/// Credits to add, once for each purchase id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    pub account: Arc<str>,
+    pub id: String,
+    pub amount: Credit,
+    pub kind: CreditKind,
+}
+
+/// An account as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountRecord {
+    pub account: Arc<str>,
+    pub terms: Terms,
+    pub terms_version: u64,
+    pub credits_promotional: Credit,
+    pub credits_purchased: Credit,
+    pub credit_version: u64,
+    /// Usage of all sessions as reported, ever.
+    pub used: Credit,
+    /// Lent to live sessions and not reported as used.
+    pub leased: Credit,
+    /// The part of `leased` whose session fell silent.
+    pub limbo: Credit,
+    /// Credits in minus used.
+    pub balance: Credit,
+    pub lifetime_paid: Credit,
+    pub month: crate::decision::Month,
+    pub month_used: Credit,
+    /// The purchase key of an auto top-up in flight.
+    pub topup_pending: Option<String>,
+    pub created: UnixMs,
+}
+
+/// Where pools, keys and purchases live. Every operation is idempotent and takes effect whole or not at all.
+///
+/// What is acknowledged is durable. Times are the store's.
+pub trait Store: Send + Sync {
+    /// One round: replies in the order of the messages.
+    fn exchange(&self, messages: Vec<Message>) -> Pending<'_, Vec<Reply>>;
+    /// Adaptive steps, each taken only if its version still holds.
+    fn propose(&self, steps: Vec<StepProposal>) -> Pending<'_, ()>;
+
+    fn find_key(&self, digest: KeyDigest) -> Pending<'_, Option<Arc<str>>>;
+
+    fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord>;
+    fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord>;
+    /// Accounts in order of name, after `after`, at most `max`.
+    fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>>;
+    /// Replaces the terms if they are still at `version`.
+    fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord>;
+    /// Adds credits once for each purchase id; again, it returns the account as it is.
+    fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord>;
+    fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord>;
+    fn keys(&self, account: Arc<str>) -> Pending<'_, Vec<KeyRecord>>;
+    fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest>;
+    /// Events in order, after `after`, at most `max`.
+    fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>>;
+}

@@ -1,0 +1,126 @@
+//! Requests that wait for the pool, woken together when what their account needed was said and answered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// What came of asking the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The store answered for this account, or there was nothing left to say about it: decide again.
+    Answered,
+    /// The store could not be asked.
+    Failed,
+    /// The deadline passed first.
+    Late,
+}
+
+/// Who waits for which account.
+pub(super) struct Waiting {
+    state: Mutex<State>,
+    /// More requests than this do not wait: they fail at once.
+    waiters_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    by_account: HashMap<Arc<str>, Vec<Waiter>>,
+    /// Waiters in `by_account`.
+    waiters: usize,
+    /// Rounds begun.
+    round: u64,
+    /// While the loop backs off: when it tries again. Whoever must know sooner need not wait.
+    quiet_until: Option<Instant>,
+}
+
+struct Waiter {
+    /// The round that had begun last when the waiter came.
+    since: u64,
+    wake: oneshot::Sender<Asked>,
+}
+
+impl Waiting {
+    pub fn new(waiters_max: usize) -> Self {
+        Self { state: Mutex::default(), waiters_max }
+    }
+
+    /// A place in the queue; `None` where waiting until `deadline` brings nothing.
+    pub fn register(&self, account: &str, deadline: Instant) -> Option<oneshot::Receiver<Asked>> {
+        let mut state = self.lock();
+        if state.waiters >= self.waiters_max || state.quiet_until.is_some_and(|quiet| deadline < quiet) {
+            return None;
+        }
+        let (wake, woken) = oneshot::channel();
+        let waiter = Waiter { since: state.round, wake };
+        state.waiters += 1;
+        match state.by_account.get_mut(account) {
+            Some(waiters) => waiters.push(waiter),
+            None => drop(state.by_account.insert(account.into(), vec![waiter])),
+        }
+        Some(woken)
+    }
+
+    /// A round begins: whoever came before hears of it by its end.
+    pub fn begin(&self) -> u64 {
+        let mut state = self.lock();
+        state.round += 1;
+        state.quiet_until = None;
+        state.round
+    }
+
+    /// The store answered for these accounts in `round`. Who came after it began waits for the next one, because what
+    /// they lack may not have been said.
+    pub fn answered(&self, round: u64, accounts: &[Arc<str>]) {
+        let mut state = self.lock();
+        for account in accounts {
+            if let Some((account, waiters)) = state.by_account.remove_entry(account) {
+                let later = state.wake_up_to(round, waiters);
+                if !later.is_empty() {
+                    state.by_account.insert(account, later);
+                }
+            }
+        }
+    }
+
+    /// Everything that was due when `round` began has been said: nobody from before it has anything to wait for.
+    pub fn said(&self, round: u64) {
+        let mut state = self.lock();
+        for (account, waiters) in std::mem::take(&mut state.by_account) {
+            let later = state.wake_up_to(round, waiters);
+            if !later.is_empty() {
+                state.by_account.insert(account, later);
+            }
+        }
+    }
+
+    /// The store could not be asked, and will not be before `quiet_until`: nobody waits for that.
+    pub fn failed(&self, quiet_until: Instant) {
+        let mut state = self.lock();
+        state.quiet_until = Some(quiet_until);
+        state.waiters = 0;
+        state.by_account.drain().flat_map(|(_, waiters)| waiters).for_each(|waiter| waiter.wake_up(Asked::Failed));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl State {
+    /// Wakes those who came before `round` began; returns the others.
+    fn wake_up_to(&mut self, round: u64, waiters: Vec<Waiter>) -> Vec<Waiter> {
+        let (before, later): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waiter.since < round);
+        self.waiters -= before.len();
+        before.into_iter().for_each(|waiter| waiter.wake_up(Asked::Answered));
+        later
+    }
+}
+
+impl Waiter {
+    fn wake_up(self, asked: Asked) {
+        // Who hung up in the meantime has no use for the answer.
+        self.wake.send(asked).ok();
+    }
+}
