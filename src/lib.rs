@@ -12,3 +12,5 @@ pub mod pool;
 
 pub mod gate;
 pub mod reconcile;
+
+pub mod transport;

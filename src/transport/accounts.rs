@@ -1,0 +1,130 @@
+//! The operators' API: accounts, credits and keys. A thin translation of what `reconcile` does with them.
+
+mod messages;
+mod terms;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::proto::tollgate as api;
+use super::proto::tollgate::accounts_server::Accounts;
+use super::status::failure::accounts_status;
+use crate::reconcile::accounts as operations;
+use crate::reconcile::store::{CreditKind, Purchase};
+use messages::{account_message, key_message};
+use terms::{changed, credit, initial};
+
+/// Accounts in one page where the request does not say how many, and at most.
+const PAGE: u32 = 100;
+const PAGE_MAX: u32 = 500;
+
+/// The handler of the accounts port.
+pub struct Operators {
+    pub accounts: Arc<operations::Accounts>,
+}
+
+#[tonic::async_trait]
+impl Accounts for Operators {
+    async fn create_account(
+        &self,
+        request: Request<api::CreateAccountRequest>,
+    ) -> Result<Response<api::CreateAccountResponse>, Status> {
+        let request = request.into_inner();
+        let change = request.terms.unwrap_or_default();
+        let terms = changed(initial(&change)?, change)?;
+        let created = self.accounts.create(&request.account, terms, request.starter_credit).await;
+        let record = created.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::CreateAccountResponse { account: Some(account_message(record)) }))
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<api::GetAccountRequest>,
+    ) -> Result<Response<api::GetAccountResponse>, Status> {
+        let record = self.accounts.get(&request.into_inner().account).await.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::GetAccountResponse { account: Some(account_message(record)) }))
+    }
+
+    async fn list_accounts(
+        &self,
+        request: Request<api::ListAccountsRequest>,
+    ) -> Result<Response<api::ListAccountsResponse>, Status> {
+        let request = request.into_inner();
+        let size = if request.page_size == 0 { PAGE } else { request.page_size.min(PAGE_MAX) };
+        let size = usize::try_from(size).expect("a page fits memory");
+        let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
+        // One more than the page holds tells whether another follows.
+        let mut records = self.accounts.list(after, size + 1).await.map_err(|error| accounts_status(&error))?;
+        let more = records.len() > size;
+        records.truncate(size);
+        let last = records.last().filter(|_| more).map(|record| record.account.to_string());
+        Ok(Response::new(api::ListAccountsResponse {
+            accounts: records.into_iter().map(account_message).collect(),
+            next_page_token: last.unwrap_or_default(),
+        }))
+    }
+
+    async fn update_account(
+        &self,
+        request: Request<api::UpdateAccountRequest>,
+    ) -> Result<Response<api::UpdateAccountResponse>, Status> {
+        let request = request.into_inner();
+        if request.version == 0 {
+            return Err(Status::invalid_argument("version is missing; send the version of the account that you read"));
+        }
+        let change = request.terms.ok_or_else(|| Status::invalid_argument("terms is missing; send what to change"))?;
+        let account = &request.account;
+        let before = self.accounts.get(account).await.map_err(|error| accounts_status(&error))?;
+        // Against another version the change is refused in the store, whatever was read here.
+        let terms = changed(before.terms, change)?;
+        let configured = self.accounts.configure(account, request.version, terms).await;
+        let record = configured.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::UpdateAccountResponse { account: Some(account_message(record)) }))
+    }
+
+    async fn add_credits(
+        &self,
+        request: Request<api::AddCreditsRequest>,
+    ) -> Result<Response<api::AddCreditsResponse>, Status> {
+        let request = request.into_inner();
+        let kind = match api::CreditKind::try_from(request.kind) {
+            Ok(api::CreditKind::Promotional) => CreditKind::Promotional,
+            Ok(api::CreditKind::Purchased) => CreditKind::Purchased,
+            Ok(api::CreditKind::Unspecified) | Err(_) => {
+                return Err(Status::invalid_argument("kind is missing or unknown; send promotional or purchased"));
+            }
+        };
+        let amount = credit("amount", &request.amount)?;
+        let purchase = Purchase { account: request.account.into(), id: request.purchase_id, amount, kind };
+        let record = self.accounts.add_credits(purchase).await.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::AddCreditsResponse { account: Some(account_message(record)) }))
+    }
+
+    async fn create_api_key(
+        &self,
+        request: Request<api::CreateApiKeyRequest>,
+    ) -> Result<Response<api::CreateApiKeyResponse>, Status> {
+        let request = request.into_inner();
+        let created = self.accounts.create_key(&request.account, &request.label).await;
+        let operations::NewKey { key, record } = created.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::CreateApiKeyResponse { api_key: Some(key_message(record)), secret: key }))
+    }
+
+    async fn list_api_keys(
+        &self,
+        request: Request<api::ListApiKeysRequest>,
+    ) -> Result<Response<api::ListApiKeysResponse>, Status> {
+        let keys = self.accounts.keys(&request.into_inner().account).await.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::ListApiKeysResponse { api_keys: keys.into_iter().map(key_message).collect() }))
+    }
+
+    async fn revoke_api_key(
+        &self,
+        request: Request<api::RevokeApiKeyRequest>,
+    ) -> Result<Response<api::RevokeApiKeyResponse>, Status> {
+        let request = request.into_inner();
+        self.accounts.revoke_key(&request.account, &request.id).await.map_err(|error| accounts_status(&error))?;
+        Ok(Response::new(api::RevokeApiKeyResponse {}))
+    }
+}

@@ -1,0 +1,9 @@
+//! Envoy's external authorization: a check read into an ask, an answer written as Envoy wants it.
+
+mod answer;
+mod ask;
+mod check;
+mod fields;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! The headers of an answer: what may still be taken, holds taken off, on every response, admitted or denied.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use prost::length_delimiter_len;
+
+use super::status::seconds_rounded_up;
+use crate::decision::Reason;
+use crate::ledger::{Limits, Remaining};
+
+/// What token headers count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateUnit {
+    #[default]
+    PerMinute,
+    /// A sixtieth of the limit and of what is left, rounded down.
+    PerSecond,
+}
+
+/// Headers under way, as they stand in an answer to Envoy.
+pub struct Headers {
+    answer: Writer,
+    /// The field of the answer whose entries they are.
+    field: u32,
+    /// The value under way: its length is written before it.
+    value: Vec<u8>,
+}
+
+/// A protobuf message under way, in one buffer. What has to be written is known field by field, so no tree of it is built
+/// first: an answer has some fifteen headers, and a tree of them costs more than the decision.
+pub struct Writer(Vec<u8>);
+
+/// Of an entry that sets a header: the header, inside it name and value, and what to do where it is there already.
+const HEADER: u32 = 1;
+const NAME: u32 = 1;
+const VALUE: u32 = 2;
+const ACTION: u32 = 3;
+/// Envoy's `OVERWRITE_IF_EXISTS_OR_ADD`.
+const OVERWRITE: u64 = 2;
+
+/// Names of the token headers, in the order of [`crate::decision::Metric`]: limit, then remaining.
+const TOKEN_NAMES: [(&str, &str); 3] = [
+    ("x-ratelimit-limit-tokens-prompt", "x-ratelimit-remaining-tokens-prompt"),
+    ("x-ratelimit-limit-tokens-cache-adjusted-prompt", "x-ratelimit-remaining-tokens-cache-adjusted-prompt"),
+    ("x-ratelimit-limit-tokens-generated", "x-ratelimit-remaining-tokens-generated"),
+];
+
+/// Names of the policies: requests, then tokens in the order of [`crate::decision::Metric`].
+const POLICY_NAMES: [&str; 4] = ["requests", "prompt", "uncached-prompt", "generated"];
+
+impl Writer {
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    pub fn write_number(&mut self, field: u32, number: u64) {
+        encode_key(field, WireType::Varint, &mut self.0);
+        encode_varint(number, &mut self.0);
+    }
+
+    pub fn write_bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.begin(field, bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A message, or bytes, of `length` follows.
+    pub fn begin(&mut self, field: u32, length: usize) {
+        encode_key(field, WireType::LengthDelimited, &mut self.0);
+        encode_varint(u64::try_from(length).unwrap_or(u64::MAX), &mut self.0);
+    }
+
+    /// The headers in `field` come next.
+    pub fn headers(self, field: u32) -> Headers {
+        Headers { answer: self, field, value: Vec::with_capacity(VALUE_BYTES) }
+    }
+
+    pub fn finish(self) -> Bytes {
+        self.0.into()
+    }
+}
+
+/// The longest value that is usual: the list of policies.
+const VALUE_BYTES: usize = 128;
+
+/// The bytes of a field with a small number and `length` bytes inside.
+fn framed(length: usize) -> usize {
+    1 + length_delimiter_len(length) + length
+}
+
+impl Headers {
+    pub fn add(&mut self, name: &'static str, value: &[u8]) {
+        let header = framed(name.len()) + framed(value.len());
+        self.answer.begin(self.field, framed(header) + 2);
+        self.answer.begin(HEADER, header);
+        self.answer.write_bytes(NAME, name.as_bytes());
+        self.answer.write_bytes(VALUE, value);
+        self.answer.write_number(ACTION, OVERWRITE);
+    }
+
+    pub fn add_number(&mut self, name: &'static str, value: u64) {
+        push_number(&mut self.value, value);
+        self.add_written(name);
+    }
+
+    pub fn finish(self) -> Writer {
+        self.answer
+    }
+
+    /// Limits, what is left of them, and whether coming back helps. `reason` is why it was (or would have been) denied.
+    pub fn add_answer(
+        &mut self,
+        limits: Option<&Limits>,
+        unit: RateUnit,
+        reason: Option<Reason>,
+        retry: Option<Duration>,
+    ) {
+        if let Some(limits) = limits {
+            self.add_requests(limits.requests);
+            if let Some(tokens) = &limits.tokens {
+                self.add_tokens(tokens, unit);
+            }
+            self.add_policies(limits);
+        }
+        let over_limit = reason.is_some_and(is_rate);
+        self.add("x-ratelimit-over-limit", if over_limit { b"yes" } else { b"no" });
+        self.add("x-should-retry", if retry.is_some() { b"true" } else { b"false" });
+        if let Some(wait) = retry {
+            self.add_number("retry-after", seconds_rounded_up(wait));
+        }
+    }
+
+    fn add_requests(&mut self, requests: Remaining) {
+        self.add_number("x-ratelimit-limit-requests", requests.limit.per_minute);
+        self.add_number("x-ratelimit-remaining-requests", requests.remaining);
+        self.add_number("x-ratelimit-reset-requests", whole_seconds(requests.reset));
+    }
+
+    fn add_tokens(&mut self, tokens: &[Remaining; 3], unit: RateUnit) {
+        let divisor = match unit {
+            RateUnit::PerMinute => 1,
+            RateUnit::PerSecond => 60,
+        };
+        for (&(limit, remaining), metric) in TOKEN_NAMES.iter().zip(tokens) {
+            self.add_number(limit, metric.limit.per_minute / divisor);
+            self.add_number(remaining, metric.remaining / divisor);
+        }
+    }
+
+    /// `RateLimit-Policy` lists every limit; `RateLimit` tells the one that is closest to its end.
+    fn add_policies(&mut self, limits: &Limits) {
+        let tokens = limits.tokens.as_ref().map_or(&[][..], |tokens| &tokens[..]);
+        let policies = || POLICY_NAMES.iter().zip(std::iter::once(&limits.requests).chain(tokens));
+        for (at, (name, policy)) in policies().enumerate() {
+            self.value.extend_from_slice(if at == 0 { b"\"" } else { b", \"" });
+            self.value.extend_from_slice(name.as_bytes());
+            self.value.extend_from_slice(b"\";q=");
+            push_number(&mut self.value, policy.limit.per_minute);
+            self.value.extend_from_slice(b";w=60");
+        }
+        self.add_written("ratelimit-policy");
+
+        let closest = policies().reduce(|closest, next| if is_closer(next.1, closest.1) { next } else { closest });
+        let (name, policy) = closest.expect("requests are always limited");
+        self.value.extend_from_slice(b"\"");
+        self.value.extend_from_slice(name.as_bytes());
+        self.value.extend_from_slice(b"\";r=");
+        push_number(&mut self.value, policy.remaining);
+        self.value.extend_from_slice(b";t=");
+        push_number(&mut self.value, whole_seconds(policy.reset));
+        self.add_written("ratelimit");
+    }
+
+    fn add_written(&mut self, name: &'static str) {
+        let value = std::mem::take(&mut self.value);
+        self.add(name, &value);
+        self.value = value;
+        self.value.clear();
+    }
+}
+
+/// Whether less of `left` than of `right` remains, as a share of its limit.
+fn is_closer(left: &Remaining, right: &Remaining) -> bool {
+    let share = |one: &Remaining, other: &Remaining| u128::from(one.remaining) * u128::from(other.limit.per_minute);
+    share(left, right) < share(right, left)
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
+/// Writes decimal digits. Every answer has a dozen numbers, and the formatter takes several times as long.
+fn push_number(buffer: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is one digit");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    buffer.extend_from_slice(&digits[first..]);
+}
+
+/// Whether a reason is a rate that was exceeded.
+fn is_rate(reason: Reason) -> bool {
+    match reason {
+        Reason::ExceedsLimit
+        | Reason::RequestsPerMinute
+        | Reason::PromptTokensPerMinute
+        | Reason::UncachedPromptTokensPerMinute
+        | Reason::GeneratedTokensPerMinute => true,
+        Reason::InvalidRequest
+        | Reason::UnknownAccount
+        | Reason::AbuseBlock
+        | Reason::FailedPayments
+        | Reason::StarterExhausted
+        | Reason::MonthlyLimit
+        | Reason::ExceedsMonthRoom
+        | Reason::UserLimit
+        | Reason::CreditsDepleted
+        | Reason::ExceedsBalance
+        | Reason::TopUpPending
+        | Reason::InFlight
+        | Reason::Overloaded
+        | Reason::Unavailable => false,
+    }
+}
