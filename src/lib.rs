@@ -14,3 +14,6 @@ pub mod gate;
 pub mod reconcile;
 
 pub mod transport;
+
+pub mod cli;
+pub mod config;

@@ -1,0 +1,263 @@
+//! `tollgate account …`: what an operator does with accounts, credits and keys of a running sidecar.
+
+use clap::{Args, Subcommand};
+
+use super::client::{CliError, Connection, connect};
+use super::output::{Sheet, Value, table};
+use super::terms::{self, Terms};
+use crate::transport::proto::tollgate::accounts_client::AccountsClient;
+use crate::transport::proto::tollgate::{
+    Account, AddCreditsRequest, ApiKey, CreateAccountRequest, CreateApiKeyRequest, CreditKind, GetAccountRequest,
+    ListAccountsRequest, ListApiKeysRequest, RevokeApiKeyRequest, TermsChange, UpdateAccountRequest,
+};
+use tonic::transport::Channel;
+
+const SERVICE: &str = "tollgate.v1.Accounts";
+
+/// Create accounts, add credits, make keys, look at balances.
+#[derive(Args, Debug)]
+pub struct AccountCommand {
+    #[command(subcommand)]
+    what: What,
+    /// Where the sidecar serves accounts: HOST:PORT
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7301",
+        help_heading = "Sidecar and output"
+    )]
+    at: String,
+    /// Print JSON
+    #[arg(long, global = true, help_heading = "Sidecar and output")]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Create an account; prepaid without a payment method unless told otherwise
+    Create {
+        /// Its name: up to 64 letters, digits, dots, dashes and underscores
+        account: String,
+        /// Give the catalogue's starter credit
+        #[arg(long)]
+        starter_credit: bool,
+        #[command(flatten)]
+        terms: Box<Terms>,
+    },
+    /// Change an account's terms; what is not named stays as it is
+    Update {
+        account: String,
+        #[command(flatten)]
+        terms: Box<Terms>,
+    },
+    /// Add credits, as in `tollgate account credit acme 25`
+    Credit {
+        account: String,
+        /// How much, in USD
+        #[arg(value_name = "USD", allow_negative_numbers = true)]
+        amount: String,
+        /// Names this purchase: repeated with the same id, it adds nothing [default: a random one]
+        #[arg(long, value_name = "ID")]
+        purchase_id: Option<String>,
+        /// A gift: counts for no tier
+        #[arg(long)]
+        promotional: bool,
+    },
+    /// Show one account
+    Show { account: String },
+    /// List all accounts
+    List,
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Key(Key),
+}
+
+#[derive(Subcommand, Debug)]
+enum Key {
+    /// Make a key; it is shown once
+    Create {
+        account: String,
+        /// To tell keys apart
+        #[arg(long, default_value = "", hide_default_value = true)]
+        label: String,
+    },
+    /// List an account's keys, never the keys themselves
+    List { account: String },
+    /// End a key
+    Revoke {
+        account: String,
+        /// As `key list` shows it
+        id: String,
+    },
+}
+
+/// The Accounts service of one sidecar.
+pub struct Accounts {
+    client: AccountsClient<Channel>,
+    connection: Connection,
+}
+
+/// Does what was typed and returns what to print.
+pub async fn run(command: &AccountCommand) -> Result<String, CliError> {
+    let mut accounts = Accounts::connect(&command.at).await?;
+    let json = command.json;
+    let shown = |account: Account| terms::sheet(&account).render(json);
+    match &command.what {
+        What::Create { account, starter_credit, terms } => {
+            accounts.create(account, terms.change(), *starter_credit).await.map(shown)
+        }
+        What::Update { account, terms } => accounts.update(account, terms).await.map(shown),
+        What::Credit { account, amount, purchase_id, promotional } => {
+            let id = purchase_id.clone().map_or_else(super::random_id, Ok)?;
+            let credited = accounts.credit(account, amount, &id, *promotional).await;
+            credited.map(shown).map_err(|error| error.of_purchase(&id))
+        }
+        What::Show { account } => accounts.get(account).await.map(shown),
+        What::List => Ok(account_list(&accounts.all().await?, json)),
+        What::Key(key) => accounts.key(key, json).await,
+    }
+}
+
+impl Accounts {
+    pub async fn connect(address: &str) -> Result<Self, CliError> {
+        let connection = connect(address, SERVICE).await?;
+        Ok(Self { client: AccountsClient::new(connection.channel.clone()), connection })
+    }
+
+    pub async fn create(&mut self, account: &str, terms: TermsChange, starter: bool) -> Result<Account, CliError> {
+        let request = CreateAccountRequest { account: account.to_owned(), terms: Some(terms), starter_credit: starter };
+        let reply = self.client.create_account(request).await;
+        self.content(reply.map(|reply| reply.into_inner().account))
+    }
+
+    /// Reads the account's version and changes its terms against it.
+    async fn update(&mut self, account: &str, terms: &Terms) -> Result<Account, CliError> {
+        let version = self.get(account).await?.version;
+        let request = UpdateAccountRequest { account: account.to_owned(), version, terms: Some(terms.change()) };
+        let reply = self.client.update_account(request).await;
+        self.content(reply.map(|reply| reply.into_inner().account))
+    }
+
+    pub async fn credit(&mut self, account: &str, usd: &str, id: &str, promotional: bool) -> Result<Account, CliError> {
+        let kind = if promotional { CreditKind::Promotional } else { CreditKind::Purchased };
+        let request = AddCreditsRequest {
+            account: account.to_owned(),
+            purchase_id: id.to_owned(),
+            amount: usd.to_owned(),
+            kind: kind.into(),
+        };
+        let reply = self.client.add_credits(request).await;
+        self.content(reply.map(|reply| reply.into_inner().account))
+    }
+
+    async fn get(&mut self, account: &str) -> Result<Account, CliError> {
+        let reply = self.client.get_account(GetAccountRequest { account: account.to_owned() }).await;
+        self.content(reply.map(|reply| reply.into_inner().account))
+    }
+
+    async fn all(&mut self) -> Result<Vec<Account>, CliError> {
+        let (mut all, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListAccountsRequest { page_size: 500, page_token };
+            let page = self.client.list_accounts(request).await.map_err(|status| self.connection.explain(&status))?;
+            let page = page.into_inner();
+            all.extend(page.accounts);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn key(&mut self, key: &Key, json: bool) -> Result<String, CliError> {
+        match key {
+            Key::Create { account, label } => {
+                let (record, secret) = self.create_key(account, label).await?;
+                Ok(key_sheet(account, &record, &secret).render(json))
+            }
+            Key::List { account } => Ok(key_list(&self.keys(account).await?, json)),
+            Key::Revoke { account, id } => {
+                self.revoke(account, id).await?;
+                let mut sheet = Sheet::new(format!("Revoked {id}; sidecars refuse it within two seconds."));
+                sheet.unsaid("revoked", Value::text(id));
+                Ok(sheet.render(json))
+            }
+        }
+    }
+
+    /// The new key's record, and the key itself.
+    pub async fn create_key(&mut self, account: &str, label: &str) -> Result<(ApiKey, String), CliError> {
+        let request = CreateApiKeyRequest { account: account.to_owned(), label: label.to_owned() };
+        let reply = self.client.create_api_key(request).await;
+        self.content(reply.map(|reply| {
+            let reply = reply.into_inner();
+            reply.api_key.map(|record| (record, reply.secret))
+        }))
+    }
+
+    async fn keys(&mut self, account: &str) -> Result<Vec<ApiKey>, CliError> {
+        let reply = self.client.list_api_keys(ListApiKeysRequest { account: account.to_owned() }).await;
+        self.content(reply.map(|reply| Some(reply.into_inner().api_keys)))
+    }
+
+    async fn revoke(&mut self, account: &str, id: &str) -> Result<(), CliError> {
+        let request = RevokeApiKeyRequest { account: account.to_owned(), id: id.to_owned() };
+        let reply = self.client.revoke_api_key(request).await;
+        self.content(reply.map(|_| Some(())))
+    }
+
+    /// What an answer holds, or what its absence means.
+    fn content<T>(&self, reply: Result<Option<T>, tonic::Status>) -> Result<T, CliError> {
+        reply.map_err(|status| self.connection.explain(&status))?.ok_or_else(|| self.connection.empty())
+    }
+}
+
+fn account_list(accounts: &[Account], json: bool) -> String {
+    if json {
+        return accounts.iter().map(|account| terms::sheet(account).render(true)).collect();
+    }
+    if accounts.is_empty() {
+        return "No accounts yet. Create one: tollgate account create NAME\n".into();
+    }
+    let rows: Vec<Vec<Value>> = accounts.iter().map(account_row).collect();
+    table(&["account", "mode", "balance", "used", "this month", "leased"], &rows)
+}
+
+fn account_row(account: &Account) -> Vec<Value> {
+    vec![
+        Value::text(&account.account),
+        Value::text(terms::mode(account)),
+        Value::usd(&account.balance),
+        Value::usd(&account.used),
+        Value::usd(&account.month_used),
+        Value::usd(&account.leased),
+    ]
+}
+
+fn key_sheet(account: &str, record: &ApiKey, secret: &str) -> Sheet {
+    let mut sheet = Sheet::new("Keep the key now: it is stored nowhere and not shown again.");
+    sheet.unsaid("account", Value::text(account));
+    sheet.row("key", Value::text(secret));
+    key_rows(&mut sheet, record);
+    sheet
+}
+
+fn key_rows(sheet: &mut Sheet, record: &ApiKey) {
+    sheet.row("id", Value::text(&record.id));
+    sheet.row("label", Value::text(&record.label));
+    sheet.row("created", Value::text(&record.created_at));
+}
+
+fn key_list(keys: &[ApiKey], json: bool) -> String {
+    if json {
+        let line = |record| {
+            let mut sheet = Sheet::default();
+            key_rows(&mut sheet, record);
+            sheet.render(true)
+        };
+        return keys.iter().map(line).collect();
+    }
+    let row = |key: &ApiKey| vec![Value::text(&key.id), Value::text(&key.label), Value::text(&key.created_at)];
+    table(&["id", "label", "created"], &keys.iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,186 @@
+//! An account's terms as a person types them and reads them.
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::output::{Sheet, Value, grouped};
+use crate::transport::proto::tollgate::{
+    Account, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
+};
+
+/// Terms to set; what is not named stays as it is.
+#[derive(Args, Debug, Default)]
+pub struct Terms {
+    /// How the account pays: prepaid stops at zero, postpaid and contract may owe up to their credit line
+    #[arg(long, value_parser = word(["prepaid", "postpaid", "contract"], |name| Mode::from_str_name(&tagged("MODE", name))))]
+    mode: Option<Mode>,
+    /// A payment method is on file
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false", require_equals = true)]
+    payment_method: Option<bool>,
+    /// A billing profile is on file
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false", require_equals = true)]
+    billing_profile: Option<bool>,
+    /// The most to use in a month, or "none"
+    #[arg(long, value_name = "USD|none")]
+    monthly_limit: Option<String>,
+    /// How far the balance may fall below zero
+    #[arg(long, value_name = "USD")]
+    credit_line: Option<String>,
+    /// Auto top-up: buy when what is available falls to this
+    #[arg(long, value_name = "USD", requires = "top_up_amount")]
+    top_up_minimum: Option<String>,
+    /// Auto top-up: buy so much at once
+    #[arg(long, value_name = "USD", requires = "top_up_minimum")]
+    top_up_amount: Option<String>,
+    /// Auto top-up: buy no more than this in a month
+    #[arg(long, value_name = "USD", requires = "top_up_amount")]
+    top_up_monthly_cap: Option<String>,
+    /// Turn auto top-up off
+    #[arg(long, conflicts_with = "top_up_amount")]
+    no_top_up: bool,
+    /// The tier, whatever was paid; "derived" follows what was paid
+    #[arg(long, value_parser = word(TIERS, |name| Tier::from_str_name(&tagged("TIER", name))))]
+    tier: Option<Tier>,
+    /// Why all requests are denied
+    #[arg(long, value_parser = word(["none", "failed_payments", "abuse"], |name| {
+        Suspension::from_str_name(&tagged("SUSPENSION", name))
+    }))]
+    suspension: Option<Suspension>,
+    /// What requests see when the store is away and the lease has ended
+    #[arg(long, value_parser = word(["closed", "allowance", "open"], |name| {
+        FailurePolicy::from_str_name(&tagged("FAILURE_POLICY", name))
+    }))]
+    failure_policy: Option<FailurePolicy>,
+    /// What becomes of credit lent to a sidecar that died
+    #[arg(long, value_parser = word(["limbo", "return"], |name| ReclaimMode::from_str_name(&tagged("RECLAIM_MODE", name))))]
+    reclaim: Option<ReclaimMode>,
+    /// Decide and count, but never deny
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false", require_equals = true)]
+    shadow: Option<bool>,
+    /// Fixed tokens per minute for a model in place of the adaptive limit; "NAME:fast" for its fast limits
+    #[arg(long, value_name = "MODEL=PROMPT,UNCACHED,GENERATED", value_parser = limit)]
+    limit: Vec<(String, TokenLimits)>,
+    /// Back to the adaptive limit for a model
+    #[arg(long, value_name = "MODEL")]
+    no_limit: Vec<String>,
+}
+
+const TIERS: [&str; 7] = ["derived", "none", "one", "two", "three", "four", "unlimited"];
+
+/// A name of an enum in the proto: `MODE_PREPAID`.
+fn tagged(tag: &str, name: &str) -> String {
+    let name = if name == "derived" { "unspecified" } else { name };
+    format!("{tag}_{}", name.to_uppercase())
+}
+
+/// One of `names`, as the value that `read` gives for it.
+fn word<T: Clone + Send + Sync + 'static>(
+    names: impl IntoIterator<Item = &'static str>,
+    read: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).map(move |name| read(&name).expect("only listed names pass"))
+}
+
+fn limit(text: &str) -> Result<(String, TokenLimits), String> {
+    let wrong =
+        || format!("write MODEL=PROMPT,UNCACHED,GENERATED, as in gpt-oss-120b=3600000,900000,36000; not {text:?}");
+    let (model, numbers) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let numbers: Vec<u64> =
+        numbers.split(',').map(|number| number.trim().parse().map_err(|_| wrong())).collect::<Result<_, _>>()?;
+    let [prompt, uncached_prompt, generated] = numbers[..] else { return Err(wrong()) };
+    Ok((model.to_owned(), TokenLimits { prompt, uncached_prompt, generated }))
+}
+
+impl Terms {
+    /// The change on the wire.
+    pub fn change(&self) -> TermsChange {
+        let top_up = self.top_up_amount.as_ref().zip(self.top_up_minimum.as_ref());
+        TermsChange {
+            mode: self.mode.map(Into::into),
+            suspension: self.suspension.map(Into::into),
+            payment_method: self.payment_method,
+            billing_profile: self.billing_profile,
+            tier_override: self.tier.map(Into::into),
+            monthly_limit: self.monthly_limit.clone(),
+            credit_line: self.credit_line.clone(),
+            top_up: top_up.map(|(amount, minimum)| TopUp {
+                minimum: minimum.clone(),
+                amount: amount.clone(),
+                monthly_cap: self.top_up_monthly_cap.clone(),
+            }),
+            remove_top_up: self.no_top_up,
+            failure_policy: self.failure_policy.map(Into::into),
+            reclaim_mode: self.reclaim.map(Into::into),
+            shadow: self.shadow,
+            custom_limits: self.limit.iter().cloned().collect(),
+            remove_custom_limits: self.no_limit.clone(),
+        }
+    }
+}
+
+/// An account, money first.
+pub fn sheet(account: &Account) -> Sheet {
+    let mut sheet = Sheet::new(account.account.clone());
+    sheet.unsaid("account", Value::text(&account.account));
+    sheet.unsaid("version", Value::Count(account.version));
+    money_rows(&mut sheet, account);
+    term_rows(&mut sheet, account);
+    for (model, limits) in &account.custom_limits {
+        sheet.row("custom limit", Value::text(format!("{model}: {}", triple(limits))));
+    }
+    sheet.row("created", Value::text(&account.created_at));
+    sheet
+}
+
+fn money_rows(sheet: &mut Sheet, account: &Account) {
+    sheet.row("balance", Value::usd(&account.balance));
+    sheet.row("credits given", Value::usd(&account.credits_promotional));
+    sheet.row("credits bought", Value::usd(&account.credits_purchased));
+    sheet.row("used", Value::usd(&account.used));
+    sheet.row("used this month", Value::usd(&account.month_used));
+    sheet.row_if("monthly limit", account.monthly_limit.as_deref().map(Value::usd));
+    sheet.row("credit line", Value::usd(&account.credit_line));
+    sheet.row("leased", Value::usd(&account.leased));
+    if account.limbo != "0" {
+        sheet.row("of that in limbo", Value::usd(&account.limbo));
+    }
+}
+
+fn term_rows(sheet: &mut Sheet, account: &Account) {
+    sheet.row("mode", Value::text(mode(account)));
+    sheet.row("payment method", Value::Flag(account.payment_method));
+    sheet.row("billing profile", Value::Flag(account.billing_profile));
+    sheet.row("counts for tier", Value::usd(&account.lifetime_paid));
+    if account.tier_override() != Tier::Unspecified {
+        sheet.row("tier", Value::text(untagged(account.tier_override().as_str_name(), "TIER_")));
+    }
+    if account.suspension() > Suspension::None {
+        sheet.row("suspended", Value::text(untagged(account.suspension().as_str_name(), "SUSPENSION_")));
+    }
+    sheet.row("auto top-up", Value::text(account.top_up.as_ref().map_or("off".into(), top_up)));
+    sheet.row_if("top-up pending", account.topup_pending.as_deref().map(Value::text));
+    sheet.row("failure policy", Value::text(untagged(account.failure_policy().as_str_name(), "FAILURE_POLICY_")));
+    sheet.row("reclaim mode", Value::text(untagged(account.reclaim_mode().as_str_name(), "RECLAIM_MODE_")));
+    if account.shadow {
+        sheet.row("shadow", Value::text("yes: decides and counts, never denies"));
+    }
+}
+
+pub fn mode(account: &Account) -> String {
+    untagged(account.mode().as_str_name(), "MODE_")
+}
+
+/// `MODE_PREPAID` as `prepaid`.
+fn untagged(name: &str, tag: &str) -> String {
+    name.trim_start_matches(tag).to_lowercase()
+}
+
+fn top_up(top_up: &TopUp) -> String {
+    let cap = top_up.monthly_cap.as_ref().map_or(String::new(), |cap| format!(", no more than ${cap} a month"));
+    format!("${} whenever ${} or less is available{cap}", top_up.amount, top_up.minimum)
+}
+
+fn triple(limits: &TokenLimits) -> String {
+    let [prompt, uncached, generated] = [limits.prompt, limits.uncached_prompt, limits.generated].map(grouped);
+    format!("{prompt} prompt, {uncached} uncached, {generated} generated tokens a minute")
+}

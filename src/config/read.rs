@@ -1,0 +1,276 @@
+//! From the table of all settings to the settings of each room, with every fault at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Table;
+
+use super::table::{LOG_FORMATS, PROFILES, TOKEN_UNITS};
+use super::{Listeners, Settings};
+use crate::decision::catalogue::FIREWORKS_2026_10;
+use crate::decision::{Catalogue, Credit};
+use crate::fields::{Fault, Faults, Field, Fields, Reader};
+use crate::gate::GateSettings;
+use crate::ledger::{Allowance, LedgerSettings};
+use crate::reconcile::RoundSettings;
+use crate::telemetry::LogFormat;
+use crate::transport::headers::RateUnit;
+use crate::transport::identity::{IdentitySettings, MetadataPath};
+use crate::transport::settings::{AnswerSettings, AskSettings, TransportSettings, WireSettings};
+use crate::transport::status::Profile;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Locks that accounts are spread over: many more than threads, so that two rarely want the same.
+const SHARDS: usize = 256;
+/// A name that the store did not know may be created any moment.
+const UNKNOWN_KEEP: Duration = Duration::from_secs(5);
+
+/// Reads every field before it leaves, so that no fault hides another.
+pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
+    let mut top = reader.table(table, String::new());
+    let listeners = listeners(reader, &mut top);
+    let store = store_path(&top.optional("store"), demo);
+    let catalogue = catalogue(reader, &top.optional("catalogue"));
+    let identity = identity(section(reader, &mut top, "identity"));
+    let ask = ask(section(reader, &mut top, "ask"));
+    let answer = answer(section(reader, &mut top, "answer"));
+    let wire = wire(section(reader, &mut top, "wire"));
+    let check = section(reader, &mut top, "check");
+    let gate = gate(check, section(reader, &mut top, "emergency"));
+    let round = round(section(reader, &mut top, "round"));
+    let hold = section(reader, &mut top, "hold");
+    let sync_every = round.map_or(Duration::ZERO, |round| round.every);
+    let ledger = ledger(hold, section(reader, &mut top, "bounds"), sync_every);
+    let workers = workers(&top.optional("workers"));
+    let drain = top.required("drain").duration(Duration::from_secs(1)..=HOUR);
+    let node = node(&top.optional("node"));
+    let (log_format, log_filter) = log(section(reader, &mut top, "log"));
+    top.end();
+    Some(Settings {
+        listeners: listeners?,
+        store,
+        catalogue: Arc::new(catalogue?),
+        transport: TransportSettings { identity: identity?, ask: ask?, answer: answer?, wire: wire? },
+        gate: gate?,
+        round: round?,
+        ledger: ledger?,
+        workers: workers?,
+        drain: drain?,
+        node: node?,
+        log_format: log_format?,
+        log_filter: log_filter?,
+    })
+}
+
+/// The fields of a table that is always there; where it is something else, a fault says so.
+fn section<'a>(reader: &'a Reader, top: &mut Fields<'a>, name: &'static str) -> Fields<'a> {
+    top.optional(name).fields().unwrap_or_else(|| reader.table(Table::new(), name.to_owned()))
+}
+
+fn listeners<'a>(reader: &'a Reader, top: &mut Fields<'a>) -> Option<Listeners> {
+    let requests = address(&top.required("listen"));
+    let unix = top.optional("listen_unix").text().map(PathBuf::from);
+    let accounts = address(&top.required("listen_accounts"));
+    let http = address(&top.required("listen_http"));
+    let mut fields = section(reader, top, "accounts");
+    let allow_remote = fields.required("allow_remote").boolean();
+    fields.end();
+    if allow_remote == Some(false) && accounts.is_some_and(|at| !at.ip().is_loopback()) {
+        let remedy = "write 127.0.0.1:7301, or set accounts.allow_remote = true behind a firewall";
+        reader.fault("listen_accounts", format!("is not loopback, and whoever reaches it can create credit; {remedy}"));
+    }
+    let listeners = Listeners { requests: requests?, unix, accounts: accounts?, http: http? };
+    let ports =
+        [("listen", listeners.requests), ("listen_accounts", listeners.accounts), ("listen_http", listeners.http)];
+    for (index, (path, at)) in ports.iter().enumerate() {
+        if let Some((other, _)) = ports[..index].iter().find(|(_, earlier)| earlier == at && at.port() != 0) {
+            reader.fault(*path, format!("is {at}, as {other} is; give each a port of its own"));
+        }
+    }
+    Some(listeners)
+}
+
+fn address(field: &Field<'_>) -> Option<SocketAddr> {
+    parsed(field, "write IP:PORT, as in 127.0.0.1:7300 or [::]:7300", |text| text.parse().ok())
+}
+
+/// A text in a form of its own.
+fn parsed<T>(field: &Field<'_>, remedy: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let text = field.text()?;
+    let value = parse(&text);
+    if value.is_none() {
+        field.fault(format!("is {text:?}; {remedy}"));
+    }
+    value
+}
+
+fn store_path(field: &Field<'_>, demo: bool) -> Option<PathBuf> {
+    if !field.is_there() && !demo {
+        field.fault("is missing; name the file to keep accounts in, as in /var/lib/tollgate/tollgate.redb, or try it with --demo");
+    }
+    field.text().map(PathBuf::from)
+}
+
+/// The catalogue from its file, with every fault in it, or the shipped one.
+fn catalogue(reader: &Reader, field: &Field<'_>) -> Option<Catalogue> {
+    let path = field.text();
+    let text = match &path {
+        None => FIREWORKS_2026_10.to_owned(),
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| field.fault(format!("{path} cannot be read ({error}); correct the path")))
+            .ok()?,
+    };
+    let file = path.as_deref().unwrap_or("the shipped catalogue");
+    let faults = |Faults(faults)| {
+        for Fault { path, message } in faults {
+            reader.fault(format!("{file}: {path}"), message);
+        }
+    };
+    Catalogue::parse(&text).map_err(faults).ok()
+}
+
+fn identity(mut fields: Fields<'_>) -> Option<IdentitySettings> {
+    let api_key = fields.required("api_key").boolean();
+    let account_header = header(&fields.optional("account_header"));
+    let user_header = header(&fields.optional("user_header"));
+    let metadata = parsed(
+        &fields.optional("metadata"),
+        "write NAMESPACE:FIELD or NAMESPACE:FIELD.FIELD, as in \"envoy.filters.http.jwt_authn:payload.sub\"",
+        metadata_path,
+    );
+    if api_key == Some(false) && account_header.is_none() && metadata.is_none() {
+        fields.fault("api_key", "is false, and nothing else says who asks; set it, or account_header, or metadata");
+    }
+    fields.end();
+    Some(IdentitySettings { api_key: api_key?, account_header, user_header, metadata })
+}
+
+/// The name of a header, in lower case; `none` is none.
+fn header(field: &Field<'_>) -> Option<String> {
+    let name = parsed(field, "write a header name such as x-account", |name| {
+        let is_token = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        is_token.then(|| name.to_ascii_lowercase())
+    });
+    name.filter(|name| name != "none")
+}
+
+fn metadata_path(text: &str) -> Option<MetadataPath> {
+    let (namespace, path) = text.split_once(':').filter(|(namespace, _)| !namespace.is_empty())?;
+    let path: Vec<String> = path.split('.').map(str::to_owned).collect();
+    path.iter().all(|part| !part.is_empty()).then(|| MetadataPath { namespace: namespace.to_owned(), path })
+}
+
+fn ask(mut fields: Fields<'_>) -> Option<AskSettings> {
+    let trust_headers = fields.required("trust_headers").boolean();
+    let model_header = header(&fields.required("model_header"));
+    let request_id_header = header(&fields.required("request_id_header"));
+    let capped = fields.required("capped").boolean();
+    fields.end();
+    Some(AskSettings { trust_headers: trust_headers?, model_header, request_id_header, capped: capped? })
+}
+
+fn answer(mut fields: Fields<'_>) -> Option<AnswerSettings> {
+    let profile = fields.required("profile").word(PROFILES);
+    let profile = profile.and_then(|name| Profile::ALL.into_iter().find(|profile| profile.name() == name));
+    let token_unit = fields.required("token_unit").word(TOKEN_UNITS);
+    let show_balances = fields.required("show_balances").boolean();
+    fields.end();
+    let token_unit = if token_unit? == "second" { RateUnit::PerSecond } else { RateUnit::PerMinute };
+    Some(AnswerSettings { profile: profile?, token_unit, show_balances: show_balances? })
+}
+
+fn wire(mut fields: Fields<'_>) -> Option<WireSettings> {
+    let message_bytes_max = fields.required("message_bytes_max").whole(1 << 10..=64 << 20);
+    let streams_max = fields.required("streams_max").whole(1..=1 << 20);
+    let asks_max = fields.required("asks_max").whole(1..=1 << 24);
+    let call_life = fields.required("call_life").duration(Duration::from_millis(100)..=HOUR);
+    fields.end();
+    Some(WireSettings {
+        message_bytes_max: message_bytes_max?,
+        streams_max: streams_max?,
+        asks_max: asks_max?,
+        call_life: call_life?,
+    })
+}
+
+fn gate(mut check: Fields<'_>, mut emergency: Fields<'_>) -> Option<GateSettings> {
+    let pool_wait = check.required("pool_wait").duration(Duration::from_millis(1)..=Duration::from_secs(10));
+    check.end();
+    let account = credit(&emergency.required("account"));
+    let sidecar = credit(&emergency.required("sidecar"));
+    emergency.end();
+    Some(GateSettings { pool_wait: pool_wait?, allowance: Allowance { account: account?, sidecar: sidecar? } })
+}
+
+/// USD, at least 0.
+fn credit(field: &Field<'_>) -> Option<Credit> {
+    let usd = field.decimal()?;
+    let credit = Credit::from_usd(usd).map_err(|error| field.fault(format!("{error}; write another amount"))).ok()?;
+    if credit < Credit::ZERO {
+        field.fault(format!("is {usd}; write at least 0"));
+    }
+    Some(credit)
+}
+
+fn round(mut fields: Fields<'_>) -> Option<RoundSettings> {
+    let every = fields.required("every").duration(Duration::from_millis(10)..=Duration::from_secs(10));
+    fields.end();
+    Some(RoundSettings { every: every?, ..RoundSettings::default() })
+}
+
+fn ledger(mut hold: Fields<'_>, mut bounds: Fields<'_>, sync_every: Duration) -> Option<LedgerSettings> {
+    let life = hold.required("life").duration(Duration::from_secs(1)..=DAY);
+    let life_max = hold.required("life_max").duration(Duration::from_secs(1)..=DAY);
+    let ended_keep = hold.required("ended_keep").duration(Duration::from_secs(1)..=DAY);
+    if life.zip(life_max).is_some_and(|(life, life_max)| life > life_max) {
+        hold.fault("life", "is longer than hold.life_max; shorten it, or lengthen that");
+    }
+    hold.end();
+    let mut bound = |name| bounds.required(name).whole(1..=100_000_000);
+    let accounts = bound("accounts");
+    let holds = bound("holds");
+    let ended = bound("ended_holds");
+    let unknown = bound("unknown_accounts");
+    bounds.end();
+    Some(LedgerSettings {
+        accounts_max: accounts?,
+        holds_max: holds?,
+        ended_max: ended?,
+        ended_keep: ended_keep?,
+        hold_life: life?,
+        hold_life_max: life_max?,
+        unknown_max: unknown?,
+        unknown_keep: UNKNOWN_KEEP,
+        sync_every,
+        idle_bye: HOUR,
+        shards: SHARDS,
+    })
+}
+
+/// One for each core where nobody says.
+fn workers(field: &Field<'_>) -> Option<usize> {
+    if field.is_there() {
+        return field.whole(1..=1_024);
+    }
+    Some(std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// The host's name where nobody says. It only helps people: sessions tell themselves apart by 128 random bits.
+fn node(field: &Field<'_>) -> Option<Arc<str>> {
+    if field.is_there() {
+        return field.text().map(Arc::from);
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(Arc::from(if host.trim().is_empty() { "tollgate" } else { host.trim() }))
+}
+
+fn log(mut fields: Fields<'_>) -> (Option<LogFormat>, Option<String>) {
+    let format = fields.required("format").word(LOG_FORMATS);
+    let level = fields.required("level").text();
+    fields.end();
+    (format.map(|format| if format == "json" { LogFormat::Json } else { LogFormat::Text }), level)
+}

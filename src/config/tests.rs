@@ -1,0 +1,115 @@
+//! What settings come to, and what is said of wrong ones.
+
+use std::io::Write as _;
+
+use super::layers::is_service_link;
+use super::table::SETTINGS;
+use super::*;
+
+/// Loads a file's text, environment variables and flags; the flags are `path=text`.
+fn load_from(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Settings, Faults> {
+    let mut on_disk = tempfile::Builder::new().prefix("tollgate").suffix(".toml").tempfile().unwrap();
+    on_disk.write_all(file.as_bytes()).unwrap();
+    let flag = |flag: &&str| {
+        let (path, text) = flag.split_once('=').unwrap();
+        (SETTINGS.iter().find(|setting| setting.path == path).unwrap(), text.to_owned())
+    };
+    load(Sources {
+        file: Some(on_disk.path().to_owned()),
+        environment: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        flags: Flags(flags.iter().map(flag).collect()),
+        demo: false,
+    })
+}
+
+const STORE: &str = "store = \"/tmp/tollgate.redb\"\n";
+
+/// The faults of a file that is right but for `lines`, as they are printed.
+fn check_faults(lines: &str, variables: &[(&str, &str)], flags: &[&str], expected: &[&str]) {
+    let faults = load_from(&format!("{STORE}{lines}"), variables, flags).expect_err(lines).to_string();
+    for part in expected {
+        assert!(faults.contains(part), "{lines:?} {variables:?} {flags:?}: no {part:?} in\n{faults}");
+    }
+    assert_eq!(faults.lines().count(), expected.len(), "{lines:?}:\n{faults}");
+}
+
+#[test]
+fn later_sources_win() {
+    let file = format!("{STORE}listen = \"127.0.0.1:1\"\ndrain = \"1s\"\nhold.life = \"2s\"\n");
+    let variables = [("TOLLGATE_LISTEN", "127.0.0.1:2"), ("TOLLGATE_DRAIN", "2s"), ("TOLLGATE_STORE", "")];
+    let settings = load_from(&file, &variables, &["listen=127.0.0.1:3"]).unwrap();
+    assert_eq!(settings.listeners.requests.port(), 3);
+    assert_eq!(settings.drain, Duration::from_secs(2));
+    assert_eq!(settings.ledger.hold_life, Duration::from_secs(2));
+    assert_eq!(settings.store, Some("/tmp/tollgate.redb".into()));
+    assert_eq!(settings.listeners.http.port(), 7302);
+}
+
+#[test]
+fn the_defaults_are_whole_but_for_the_store() {
+    let sources = |demo| Sources { file: None, environment: Vec::new(), flags: Flags::default(), demo };
+    assert!(load(sources(true)).is_ok());
+    let faults = load(sources(false)).unwrap_err();
+    assert_eq!(faults.0.len(), 1, "{faults}");
+    assert!(faults.to_string().starts_with("store: is missing; name the file"), "{faults}");
+}
+
+/// Lines of the file, variables, flags, and what the faults say, one for each line of them.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [&'static str]);
+
+#[test]
+fn every_fault_is_told_with_its_place_and_remedy() {
+    let cases: [Case; 13] = [
+        ("liste = 1", &[], &[], &["liste: is not known here; remove it or choose one of: "]),
+        ("listen = \"here\"", &[], &[], &["listen: is \"here\"; write IP:PORT"]),
+        ("accounts = 3", &[], &[], &["accounts: is 3; write a table", "accounts.allow_remote: is missing"]),
+        ("listen_accounts = \"0.0.0.0:7301\"", &[], &[], &["listen_accounts: is not loopback"]),
+        ("listen_http = \"127.0.0.1:7300\"", &[], &[], &["listen_http: is 127.0.0.1:7300, as listen is"]),
+        ("identity.api_key = false", &[], &[], &["identity.api_key: is false, and nothing else says who asks"]),
+        ("identity.metadata = \"sub\"", &[], &[], &["identity.metadata: is \"sub\"; write NAMESPACE:FIELD"]),
+        ("emergency.account = \"-1\"", &[], &[], &["emergency.account: is -1; write at least 0"]),
+        ("hold.life = \"2h\"", &[], &[], &["hold.life: is longer than hold.life_max"]),
+        ("catalogue = \"/no/such.toml\"", &[], &[], &["catalogue: /no/such.toml cannot be read"]),
+        ("", &[("TOLLGATE_LISTNE", "x")], &[], &["TOLLGATE_LISTNE: names no setting"]),
+        ("", &[("TOLLGATE_WORKERS", "many")], &["drain=soon"], &["workers: is \"many\"", "(from --drain)"]),
+        ("a = ", &[], &[], &[", line 2: "]),
+    ];
+    for (lines, variables, flags, expected) in cases {
+        check_faults(lines, variables, flags, expected);
+    }
+}
+
+#[test]
+fn variables_of_kubernetes_are_not_ours() {
+    let variables = [
+        ("TOLLGATE_PORT", "tcp://10.0.0.1:7300"),
+        ("TOLLGATE_PORT_7300_TCP_ADDR", "10.0.0.1"),
+        ("TOLLGATE_ACCOUNTS_SERVICE_HOST", "10.0.0.1"),
+        ("PATH", "/bin"),
+    ];
+    assert!(load_from(STORE, &variables, &[]).is_ok());
+    for setting in SETTINGS {
+        assert!(!is_service_link(&setting.variable()), "{} could never be set", setting.variable());
+    }
+}
+
+#[test]
+fn flags_and_variables_name_one_setting_each() {
+    for (index, setting) in SETTINGS.iter().enumerate() {
+        for other in &SETTINGS[..index] {
+            assert_ne!(setting.flag(), other.flag());
+            assert_ne!(setting.variable(), other.variable());
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_setting() {
+    let readme = include_str!("../../README.md");
+    for setting in SETTINGS {
+        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let line = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", setting.path)));
+        let line = line.unwrap_or_else(|| panic!("README.md has no line for {}", setting.path));
+        assert!(line.contains(&default), "README.md names another default for {}: {line}", setting.path);
+    }
+}

@@ -1,0 +1,80 @@
+//! One arm for each subcommand.
+
+use std::future::Future;
+use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tollgate::cli::CliError;
+use tollgate::cli::account::{self, AccountCommand};
+use tollgate::cli::admit::{self, Admit, Answered, Explain};
+
+mod serve;
+
+use serve::Serve;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// May this LLM request run? A rate-limit and credit-gate sidecar.
+#[derive(Parser, Debug)]
+#[command(version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Tollgate {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Serve(Serve),
+    Admit(Admit),
+    Explain(Explain),
+    Account(AccountCommand),
+}
+
+/// Exit status of a request that may not run.
+const DENIED: u8 = 3;
+
+fn main() -> ExitCode {
+    match Tollgate::parse().command {
+        Command::Serve(command) => ended(serve::serve(command)),
+        Command::Admit(command) => answered(asked(admit::admit(&command))),
+        Command::Explain(command) => answered(asked(admit::explain(&command))),
+        Command::Account(command) => ended(asked(account::run(&command)).and_then(|text| Ok(print(&text)?))),
+    }
+}
+
+/// Waits for a command that asks a running sidecar.
+fn asked<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, Box<dyn std::error::Error>> {
+    Ok(background()?.block_on(command)?)
+}
+
+fn answered(result: Result<Answered, Box<dyn std::error::Error>>) -> ExitCode {
+    let denied = result.as_ref().is_ok_and(|answered| !answered.admitted);
+    let status = ended(result.and_then(|answered| Ok(print(&answered.text)?)));
+    if denied { ExitCode::from(DENIED) } else { status }
+}
+
+fn ended<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has seen enough is no failure.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// A runtime on this thread.
+fn background() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

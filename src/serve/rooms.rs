@@ -1,0 +1,151 @@
+//! The rooms, built from the bottom up, and the tasks that run them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::interval;
+use tollgate::clock::Clock;
+use tollgate::config::Settings;
+use tollgate::gate::{Gate, GateParts};
+use tollgate::ledger::Ledger;
+use tollgate::pool::{PoolRules, RateRules, SessionId};
+use tollgate::reconcile::Rounds;
+use tollgate::reconcile::accounts::Accounts;
+use tollgate::reconcile::embedded::{Embedded, Rules};
+use tollgate::reconcile::keys::{KeySettings, Keys};
+use tollgate::reconcile::store::Store;
+use tollgate::telemetry;
+use tollgate::transport::accounts::Operators;
+use tollgate::transport::serve::{Health, Listener, ServeError, serve_accounts, serve_main};
+use tollgate::transport::wire::Wire;
+
+use super::ports::{Ports, WorkerPorts};
+use super::{Failure, until};
+use crate::background;
+
+/// Histograms keep every value until then, scraped or not.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Everything that is served, built from the bottom up.
+pub struct Rooms {
+    pub rounds: Arc<Rounds>,
+    keys: Arc<Keys>,
+    accounts: Arc<Accounts>,
+    wire: Arc<Wire>,
+    pub metrics: PrometheusHandle,
+}
+
+impl Rooms {
+    pub fn build(settings: &Settings, store: &Path) -> Result<Self, Failure> {
+        let metrics = install_metrics()?;
+        let catalogue = settings.catalogue.clone();
+        let session = new_session(settings.node.clone())?;
+        let rules = Rules { pool: pool_rules(settings), rate: RateRules::default() };
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(store, rules, || Clock.now())?);
+        let ledger = Arc::new(Ledger::new(settings.ledger, catalogue.clone(), session.clone()));
+        let rounds = Arc::new(Rounds::new(ledger.clone(), store.clone(), Clock, settings.round));
+        let keys = Arc::new(Keys::new(store.clone(), Clock, key_settings()));
+        let accounts = Arc::new(Accounts {
+            store,
+            catalogue: catalogue.clone(),
+            ledger: ledger.clone(),
+            rounds: rounds.clone(),
+            keys: keys.clone(),
+            clock: Clock,
+        });
+        let parts = GateParts { ledger, rounds: rounds.clone(), keys: keys.clone(), catalogue, session, clock: Clock };
+        let gate = Arc::new(Gate::new(parts, settings.gate));
+        let wire = Arc::new(Wire::new(gate, settings.transport.clone()));
+        Ok(Self { rounds, keys, accounts, wire, metrics })
+    }
+
+    /// Rounds, key look-ups and the upkeep of histograms, until `stop`; returns the rounds, which are waited for.
+    pub fn spawn_loops(&self, stop: &watch::Receiver<bool>) -> JoinHandle<()> {
+        let (keys, stopped) = (self.keys.clone(), until(stop.clone()));
+        tokio::spawn(async move { keys.run(stopped).await });
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move {
+            let mut ticks = interval(UPKEEP_EVERY);
+            loop {
+                ticks.tick().await;
+                metrics.run_upkeep();
+            }
+        });
+        let (rounds, stopped) = (self.rounds.clone(), until(stop.clone()));
+        self.rounds.nudge();
+        tokio::spawn(async move { rounds.run(stopped).await })
+    }
+
+    /// One thread with a runtime of its own for each worker, and the accounts port here; each tells how it ended.
+    pub fn start_servers(
+        &self,
+        settings: &Settings,
+        ports: &mut Ports,
+        health: &Health,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<mpsc::Receiver<Result<(), ServeError>>, Failure> {
+        let (ended, servers) = mpsc::channel(ports.workers.len() + 1);
+        for (index, listeners) in ports.workers.drain(..).enumerate() {
+            let (wire, health, stop, ended) = (self.wire.clone(), health.clone(), stop.clone(), ended.clone());
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let served = work(listeners, wire, &health, &stop);
+                ended.blocking_send(served).expect("main listens until every server has ended");
+            })?;
+        }
+        let operators = Operators { accounts: self.accounts.clone() };
+        let listener = Listener::Tcp(ports.accounts_listener.try_clone()?);
+        let (wire, health, stop) = (settings.transport.wire, health.clone(), until(stop.clone()));
+        tokio::spawn(async move {
+            let served = serve_accounts(operators, &wire, &health, listener, stop).await;
+            ended.send(served).await.expect("main listens until every server has ended");
+        });
+        Ok(servers)
+    }
+}
+
+/// Serves the main port on a runtime of its own.
+fn work(ports: WorkerPorts, wire: Arc<Wire>, health: &Health, stop: &watch::Receiver<bool>) -> Result<(), ServeError> {
+    let listener = |listener| serve_main(wire.clone(), health, listener, until(stop.clone()));
+    background()?.block_on(async {
+        let tcp = listener(Listener::Tcp(ports.tcp));
+        match ports.unix {
+            Some(unix) => tokio::try_join!(tcp, listener(Listener::Unix(unix))).map(|((), ())| ()),
+            None => tcp.await,
+        }
+    })
+}
+
+/// On one machine a round costs no network: usage is written with each, so that a crash loses no more than one.
+fn pool_rules(settings: &Settings) -> PoolRules {
+    PoolRules {
+        lease_max: settings.catalogue.lease.max,
+        lease_parts: 100 / settings.catalogue.lease.max_percent.max(1),
+        next_sync_healthy: settings.round.every,
+        ..PoolRules::default()
+    }
+}
+
+/// The store's file is locked by this process, which forgets a key as it revokes it: nobody else can change an owner.
+fn key_settings() -> KeySettings {
+    KeySettings { refresh_after: Duration::MAX, known_life: Duration::MAX, ..KeySettings::default() }
+}
+
+fn install_metrics() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for (name, bounds) in telemetry::BUCKETS {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), bounds)?;
+    }
+    let handle = builder.install_recorder()?;
+    telemetry::describe();
+    Ok(handle)
+}
+
+fn new_session(node: Arc<str>) -> Result<SessionId, getrandom::Error> {
+    let mut run = [0; 16];
+    getrandom::fill(&mut run)?;
+    Ok(SessionId { node, run: u128::from_be_bytes(run) })
+}
