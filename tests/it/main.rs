@@ -1,0 +1,18 @@
+//! The whole, from outside: the real binary between a real Envoy, a real Prometheus, an OpenAI SDK and gRPC clients.
+//!
+//! `tests/run` fetches what these need. Nothing here waits for time, only for conditions.
+
+mod harness;
+
+mod accounts;
+mod admission;
+mod checks;
+mod configuration;
+mod demo;
+mod embedded;
+mod garbage;
+mod lifecycle;
+mod metrics;
+mod rates;
+mod sdk;
+mod trouble;
