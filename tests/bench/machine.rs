@@ -1,0 +1,98 @@
+//! Processes on this machine: started on a core, waited for, accounted for, stopped by their own id.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server process on core 0; it is stopped when this is dropped.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `command` pinned to `core` and waits until `target` (`host:port` or `unix:/path`) accepts connections.
+    pub fn start(core: &str, command: &[String], target: &str) -> Self {
+        let child = Command::new("taskset")
+            .args(["-c", core])
+            .args(command)
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("taskset of util-linux starts the command");
+        let process = Self { child };
+        wait_until(Duration::from_secs(20), || accepts(target));
+        process
+    }
+
+    /// CPU time of all its threads so far.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process runs");
+        let nanos = tasks.flatten().filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().expect("a killed child can be waited for");
+        }
+    }
+}
+
+/// Polls until `condition` holds.
+#[expect(clippy::disallowed_methods, reason = "a benchmark waits for a real process")]
+pub fn wait_until(patience: Duration, condition: impl Fn() -> bool) {
+    let end = Instant::now() + patience;
+    while !condition() {
+        assert!(Instant::now() < end, "it did not come about within {patience:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether something accepts connections at `host:port` or `unix:/path`.
+pub fn accepts(target: &str) -> bool {
+    match target.strip_prefix("unix:") {
+        Some(path) => UnixStream::connect(path).is_ok(),
+        None => TcpStream::connect(target).is_ok(),
+    }
+}
+
+/// A loopback address that is free now.
+pub fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound listener has an address").to_string()
+}
+
+/// CPU time of this thread so far.
+pub fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Resident memory of this process, in bytes.
+pub fn resident_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+    pages * 4096
+}
+
+/// Keeps this process on one core, so that load and server do not share one.
+pub fn pin_self(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores).expect("this machine has that core");
+}
+
+/// How busy the other processes of the machine were, in cores, is not ours to know; the machine names itself.
+pub fn name() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = text.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{cores} cores,{}", model.trim_start_matches(['\t', ':']))
+}

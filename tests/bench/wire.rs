@@ -1,0 +1,117 @@
+//! A check over gRPC: the sidecar with the whole law against the server with none, saturated and at a fixed rate.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::load::{self, Pace, Plan};
+use crate::machine::{self, Process};
+use crate::median;
+use crate::message::Template;
+use crate::sidecar::Sidecar;
+
+const ACCOUNTS: usize = 10_000;
+const ROUNDS: usize = 5;
+const SATURATED: Pace = Pace::Closed { streams: 16 };
+const STEADY: Pace = Pace::Open { rate: 20_000 };
+
+struct Target {
+    name: &'static str,
+    address: String,
+    server: usize,
+    cpu_us: Vec<f64>,
+    p99_us: Vec<f64>,
+}
+
+pub fn measure() {
+    machine::pin_self(1);
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
+    let baseline_tcp = machine::free_address();
+    let baseline_unix = format!("unix:{}", folder.path().join("baseline.sock").display());
+    let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
+    let baseline = |listen: &str| Process::start("0", &[own.clone(), "baseline".to_owned(), listen.to_owned()], listen);
+    let servers = [baseline(&baseline_tcp), baseline(&baseline_unix), sidecar.process];
+    let target = |name, address, server| Target { name, address, server, cpu_us: Vec::new(), p99_us: Vec::new() };
+    let mut targets = [
+        target("no logic, TCP", baseline_tcp, 0),
+        target("no logic, unix socket", baseline_unix, 1),
+        target("tollgate, TCP", sidecar.address.clone(), 2),
+        target("tollgate, unix socket", sidecar.socket.clone(), 2),
+    ];
+    for round in 0..ROUNDS {
+        for offset in 0..targets.len() {
+            let target = &mut targets[(round + offset) % 4];
+            let server = &servers[target.server];
+            target.cpu_us.push(cpu_per_request(server, &sidecar.keys, target, SATURATED));
+            target.p99_us.push(run(server, &sidecar.keys, target, STEADY).1);
+        }
+    }
+    report(&targets);
+}
+
+fn cpu_per_request(server: &Process, keys: &[String], target: &Target, pace: Pace) -> f64 {
+    run(server, keys, target, pace).0
+}
+
+/// CPU microseconds per request, and the 99th percentile of latency in microseconds.
+fn run(server: &Process, keys: &[String], target: &Target, pace: Pace) -> (f64, f64) {
+    let template = Template::new(&keys[0]);
+    let keys: Vec<String> = keys.to_vec();
+    let count = keys.len() as u64;
+    let plan = Plan {
+        target: target.address.clone(),
+        path: "/envoy.service.auth.v3.Authorization/Check",
+        headers: vec![("te", "trailers".to_owned()), ("content-type", "application/grpc".to_owned())],
+        connections: 4,
+        pace,
+        warmup: Duration::from_millis(1_500),
+        duration: Duration::from_secs(3),
+        body: Box::new(move |number| template.render(&keys[(number % count) as usize], unique())),
+        varying: Box::new(|_| None),
+        is_right: is_admitted,
+    };
+    let (mut before, mut after) = (Duration::ZERO, Duration::ZERO);
+    let seen = load::run(plan, || before = server.cpu(), || after = server.cpu());
+    assert!(seen.wrong == 0, "{}: {} of {} answers were not OK", target.name, seen.wrong, seen.answered);
+    ((after - before).as_secs_f64() * 1e6 / seen.answered as f64, seen.quantile_us(0.99))
+}
+
+/// Request numbers that no earlier run of this process used, so that no ask is a repetition.
+fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A `CheckResponse` inside its gRPC frame that admits: among its fields, all of which are length-delimited, is no
+/// `denied_response` (2) and no `error_response` (5).
+fn is_admitted(status: u16, frame: &[u8]) -> bool {
+    let mut rest = frame.get(5..).unwrap_or_default();
+    while let Some((&key, after)) = rest.split_first() {
+        let mut after = after;
+        if matches!(key >> 3, 2 | 5) {
+            return false;
+        }
+        let Ok(length) = prost::encoding::decode_varint(&mut after) else { return false };
+        rest = after.get(length as usize..).unwrap_or_default();
+    }
+    status == 200 && frame.len() >= 5
+}
+
+fn report(targets: &[Target; 4]) {
+    let base = &targets[0];
+    println!(
+        "\nCheck over gRPC, {ACCOUNTS} accounts, one core: CPU per request saturated (4 x 16 streams), p99 at 20,000/s"
+    );
+    println!("{:<24} {:>10} {:>8} {:>10} {:>8}", "server", "CPU us", "ratio", "p99 us", "ratio");
+    for target in targets {
+        let ratio = |mine: &[f64], theirs: &[f64]| median(mine.iter().zip(theirs).map(|(a, b)| a / b).collect());
+        println!(
+            "{:<24} {:>10.2} {:>7.2}x {:>10.0} {:>7.2}x",
+            target.name,
+            median(target.cpu_us.clone()),
+            ratio(&target.cpu_us, &base.cpu_us),
+            median(target.p99_us.clone()),
+            ratio(&target.p99_us, &base.p99_us),
+        );
+    }
+}
