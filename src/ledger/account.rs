@@ -38,6 +38,8 @@ pub(super) struct Account {
     pub(super) cost_recent: Credit,
     /// When it was last of use to somebody; of a stranger, when somebody last asked for it.
     pub(super) used_at: Time,
+    /// When every hold that ended so far will be forgotten: they name their account by its place.
+    pub(super) remembered_until: Time,
     /// The tick at which it waits in the due list; the largest number where it does not.
     pub(super) due: u64,
     rare: Option<Box<Rare>>,
@@ -45,9 +47,8 @@ pub(super) struct Account {
     pub(super) requests: Option<Box<Rate<1>>>,
     pub(super) models: Vec<ModelRate>,
     pub(super) next_sync: Millis,
-    /// Holds that are open, and holds that are remembered (open ones too).
+    /// Holds that are open.
     pub(super) open: u32,
-    pub(super) records: u32,
     /// How often every account had to be declared when this one was last.
     pub(super) declared: u32,
     /// Something is to be said or heard at once: somebody changed it in the store, or what was said last was lost.
@@ -152,6 +153,7 @@ impl Account {
             spend: Spend::default(),
             cost_recent: Credit::ZERO,
             used_at: now.time,
+            remembered_until: Time::default(),
             due: u64::MAX,
             rare: None,
             flight: None,
@@ -159,7 +161,6 @@ impl Account {
             models: Vec::new(),
             next_sync: Millis::ZERO,
             open: 0,
-            records: 0,
             declared: 0,
             touched: false,
             recalled: false,
@@ -258,15 +259,14 @@ impl Account {
     }
 
     /// Nothing is lost if this account is forgotten.
-    pub(super) fn is_settled(&self) -> bool {
-        self.records == 0 && self.lease.unreported() == Credit::ZERO
+    pub(super) fn is_settled(&self, now: Time) -> bool {
+        self.open == 0 && self.remembered_until <= now && self.lease.unreported() == Credit::ZERO
     }
 
     /// Panics where a counter is impossible: better no answer than a wrong one about money.
     pub(super) fn assert_invariants(&self) {
         assert!(self.lease.held >= Credit::ZERO, "holds never sum up to less than nothing");
         assert!(self.lease.used_before <= self.lease.used, "a month's usage is part of all usage");
-        assert!(self.open <= self.records, "an open hold is remembered");
         self.requests.iter().for_each(|rate| rate.assert_invariants());
         self.models.iter().for_each(|model| model.rate.assert_invariants());
     }

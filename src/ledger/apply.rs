@@ -153,7 +153,7 @@ impl Shard {
             account.terms.is_none() && self.strangers.contains(&account_name(self.account(index)), now.time);
         let Some(account) = self.account_mut(index) else { return };
         let waits = account.rare().waiting.sum.is_positive();
-        if account.is_settled() && ((closed && !waits) || is_unknown) {
+        if account.is_settled(now.time) && ((closed && !waits) || is_unknown) {
             self.remove(rules, index);
         } else {
             self.reschedule(rules, index, now.time);

@@ -167,7 +167,7 @@ impl Shard {
     fn repeat(&mut self, rules: &Rules, index: u32, question: Question<'_>, content: u64, now: Time) -> Option<Answer> {
         let key = HoldKey::new(index, question.ask.request_id);
         let open = self.holds.open(&key).map(|hold| (hold.content, hold.admitted(true)));
-        let known = open.or_else(|| self.holds.past(&key).map(|past| (past.content, past.admitted())));
+        let known = open.or_else(|| self.holds.past(&key, now).map(|past| (past.content, past.admitted())));
         let (known, admitted) = known?;
         let verdict = if known == content {
             Verdict::Admitted(admitted)
@@ -205,7 +205,6 @@ impl Shard {
         account.used_at = now;
         account.cost_recent = charge.cost;
         account.open = account.open.saturating_add(1);
-        account.records = account.records.saturating_add(1);
         account.assert_invariants();
         let answer = Answer {
             verdict: Verdict::Admitted(hold.admitted(false)),
@@ -213,7 +212,7 @@ impl Shard {
             balance: Some(balance(account)),
         };
         let key = HoldKey::new(index, question.ask.request_id);
-        self.deadlines.push(look_at(hold.deadline, DEADLINE_LOOK_FIRST, now), key);
+        self.deadlines_first.push_back((look_at(hold.deadline, DEADLINE_LOOK_FIRST, now), key));
         self.holds.insert(key, hold);
         self.open.up(&rules.holds_open);
         self.reschedule_used(rules, index, now);

@@ -69,7 +69,7 @@ impl Shard {
 fn is_forgettable(account: &Account, rules: &Rules, now: Time) -> bool {
     let keep = if account.terms.is_none() { STRANGER_KEEP } else { rules.settings.idle_bye };
     let idle = now.since(account.used_at) >= keep;
-    idle && account.lease.seq == 0 && account.flight.is_none() && account.is_settled()
+    idle && account.lease.seq == 0 && account.flight.is_none() && account.is_settled(now)
 }
 
 /// No pool has a record of it, and there is nothing to put into one.

@@ -10,7 +10,7 @@ use crate::clock::Time;
 
 /// Open and ended holds by their key.
 ///
-/// What always holds: a key is in one of both at most, and `ended` has as many entries as `row`.
+/// What always holds: a key is open, or in the row and within its time, but once; `ended` has as many entries as `row`.
 pub(super) struct Holds {
     open: hashbrown::HashMap<HoldKey, Hold, foldhash::fast::RandomState>,
     /// Where in the row an ended hold is, counted from the first that ever was in it.
@@ -40,13 +40,13 @@ impl Holds {
     }
 
     /// A hold that ended and is remembered.
-    pub(super) fn past(&self, key: &HoldKey) -> Option<&Past> {
-        let place = self.place_of(key)?;
+    pub(super) fn past(&self, key: &HoldKey, now: Time) -> Option<&Past> {
+        let place = self.place_of(key, now)?;
         self.row.get(place).map(|remembered| &remembered.past)
     }
 
-    pub(super) fn past_mut(&mut self, key: &HoldKey) -> Option<&mut Past> {
-        let place = self.place_of(key)?;
+    pub(super) fn past_mut(&mut self, key: &HoldKey, now: Time) -> Option<&mut Past> {
+        let place = self.place_of(key, now)?;
         self.row.get_mut(place).map(|remembered| &mut remembered.past)
     }
 
@@ -75,15 +75,13 @@ impl Holds {
         self.row.front().map(|remembered| remembered.until)
     }
 
-    pub(super) fn forget_oldest(&mut self) -> Option<HoldKey> {
-        let key = self.row.front()?.key;
+    pub(super) fn forget_oldest(&mut self) {
+        let Some(Remembered { key, .. }) = self.row.pop_front() else { return };
         let first = self.first;
         if let Ok(entry) = self.ended.find_entry(self.open.hasher().hash_one(key), |count| *count == first) {
             entry.remove();
         }
-        self.row.pop_front();
         self.first = first.saturating_add(1);
-        Some(key)
     }
 
     pub(super) fn open_keys(&self) -> impl Iterator<Item = HoldKey> {
@@ -100,9 +98,11 @@ impl Holds {
         self.row.iter().map(|remembered| &remembered.past)
     }
 
-    fn place_of(&self, key: &HoldKey) -> Option<usize> {
+    /// One past its time is as good as forgotten: its account may be gone, and another one in its place.
+    fn place_of(&self, key: &HoldKey, now: Time) -> Option<usize> {
         let is_it = |count: &u64| {
-            self.row.get(place_in_row(self.first, *count)).is_some_and(|remembered| remembered.key == *key)
+            let remembered = self.row.get(place_in_row(self.first, *count));
+            remembered.is_some_and(|remembered| remembered.key == *key && now < remembered.until)
         };
         let count = self.ended.find(self.open.hasher().hash_one(key), is_it)?;
         Some(place_in_row(self.first, *count))

@@ -23,7 +23,7 @@ impl Shard {
     ) -> Result<Duration, HoldError> {
         check_usage(&rules.catalogue, usage)?;
         self.expire_if_past(rules, key, now);
-        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key)) };
+        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key, now)) };
         let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
         hold.progress(account, usage, now)?;
         hold.renew(now);
@@ -37,7 +37,7 @@ impl Shard {
     pub(super) fn extend(&mut self, rules: &Rules, key: HoldKey, more: u64, now: Time) -> Result<Extended, HoldError> {
         check_usage(&rules.catalogue, Usage { generated: more, ..Usage::default() })?;
         self.expire_if_past(rules, key, now);
-        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key)) };
+        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key, now)) };
         check_usage(
             &rules.catalogue,
             Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
@@ -76,7 +76,7 @@ impl Shard {
         if let Some(hold) = self.holds.take(&key) {
             return Ok(self.end(rules, key, hold, End::Settled, usage, now));
         }
-        let past = self.holds.past_mut(&key).ok_or(HoldError::NotFound)?;
+        let past = self.holds.past_mut(&key, now).ok_or(HoldError::NotFound)?;
         let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
         account.roll_over(now);
         let Some((settled, more)) = past.settle_late(account, usage, now) else {
@@ -113,7 +113,6 @@ impl Shard {
         };
         let hold = Hold::absent(price, rate_key, account.lease.month, now.time);
         account.open = account.open.saturating_add(1);
-        account.records = account.records.saturating_add(1);
         self.open.up(&rules.holds_open);
         Ok(self.end(rules, key, hold, End::Settled, usage, now.time))
     }
@@ -125,7 +124,7 @@ impl Shard {
             let usage = hold.last_progress();
             return Ok(self.end(rules, key, hold, End::Released, usage, now));
         }
-        let past = self.holds.past(&key).ok_or(HoldError::NotFound)?;
+        let past = self.holds.past(&key, now).ok_or(HoldError::NotFound)?;
         Ok(Ended { repeated: true, ..past.ended() })
     }
 
@@ -133,7 +132,8 @@ impl Shard {
     pub(super) fn expire_due(&mut self, rules: &Rules, now: Time) -> bool {
         let second = now.nanos() / 1_000_000_000;
         for _ in 0..EXPIRE_MAX {
-            let Some((_, key)) = self.deadlines.pop(second) else { return false };
+            let first = self.deadlines_first.pop_front_if(|(look, _)| *look <= second);
+            let Some((_, key)) = first.or_else(|| self.deadlines.pop(second)) else { return false };
             match self.holds.open(&key) {
                 Some(hold) if hold.is_past(now) => self.expire(rules, key, now),
                 Some(hold) => self.deadlines.push(look_at(hold.deadline, DEADLINE_LOOK_MAX, now), key),
@@ -144,8 +144,8 @@ impl Shard {
     }
 
     /// Why a hold that is not open cannot be changed.
-    fn not_open(&self, key: HoldKey) -> HoldError {
-        self.holds.past(&key).map_or(HoldError::NotFound, |past| HoldError::Ended(past.ended()))
+    fn not_open(&self, key: HoldKey, now: Time) -> HoldError {
+        self.holds.past(&key, now).map_or(HoldError::NotFound, |past| HoldError::Ended(past.ended()))
     }
 
     fn expire_if_past(&mut self, rules: &Rules, key: HoldKey, now: Time) {
@@ -167,13 +167,15 @@ impl Shard {
         account.roll_over(now);
         let past = hold.end(account, end, usage, now);
         let ended = past.ended();
+        let until = now.after(rules.settings.ended_keep);
+        account.remembered_until = account.remembered_until.max(until);
         if end != End::Expired {
             account.used_at = now;
         }
         account.assert_invariants();
         self.open.down(&rules.holds_open);
         self.counters.count_overrun(ended.overrun);
-        self.holds.remember(key, past, now.after(rules.settings.ended_keep));
+        self.holds.remember(key, past, until);
         self.ended.up(&rules.holds_ended);
         self.forget_ended(rules, now, 2);
         self.reschedule_used(rules, key.account, now);
@@ -187,11 +189,8 @@ impl Shard {
             if self.holds.oldest().is_none_or(|until| !above && now < until) {
                 return;
             }
-            let Some(key) = self.holds.forget_oldest() else { return };
+            self.holds.forget_oldest();
             self.ended.down(&rules.holds_ended);
-            if let Some(account) = self.account_mut(key.account) {
-                account.records = account.records.checked_sub(1).expect("every remembered hold is counted");
-            }
         }
     }
 

@@ -45,7 +45,9 @@ pub(super) struct Shard {
     pub(super) holds: Holds,
     pub(super) open: Tally,
     pub(super) ended: Tally,
-    /// Open holds by the second in which to look at them.
+    /// New holds, in the order of their admission, with the second in which to look at them first.
+    pub(super) deadlines_first: VecDeque<(u64, HoldKey)>,
+    /// Holds that were open then, by the second in which to look at them again.
     pub(super) deadlines: Wheel<HoldKey>,
     /// Accounts by the tick at which they have something to say.
     pub(super) due: Wheel<u32>,
@@ -83,6 +85,7 @@ impl Shard {
             holds: Holds::new(),
             open: Tally::new(settings.holds_max, settings.shards),
             ended: Tally::new(settings.ended_max, settings.shards),
+            deadlines_first: VecDeque::new(),
             deadlines: Wheel::new(),
             due: Wheel::new(),
             strangers: Strangers::new(share, settings.unknown_keep),
@@ -172,7 +175,7 @@ impl Shard {
 
     pub(super) fn remove(&mut self, rules: &Rules, index: u32) {
         let Some(account) = self.accounts.try_remove(place(index)) else { return };
-        assert!(account.records == 0, "holds name their account by its place");
+        assert!(account.open == 0, "holds name their account by its place");
         if let Ok(entry) = self.table.find_entry(rules.hash(&account.name), |other| *other == index) {
             entry.remove();
         }

@@ -403,7 +403,7 @@ impl World {
         let Some(account) = index.and_then(|index| shard.account(index)) else { return "nothing".into() };
         let money = (&account.terms, &account.view, &account.lease, account.available, account.low_water);
         let asks = (account.rare(), account.spend, account.cost_recent);
-        let times = (account.used_at, account.open, account.records);
+        let times = (account.used_at, account.open, account.remembered_until);
         let rates = if with_wishes { format!("{:?} {:?}", account.requests, account.models) } else { String::new() };
         format!("{money:?} {asks:?} {times:?} {rates}")
     }
