@@ -7,8 +7,9 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorizat
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use envoy_types::pb::google::rpc;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 struct NoLogic;
@@ -32,7 +33,8 @@ pub fn serve(listen: &str) {
         } else {
             let address: SocketAddr = listen.parse().expect("host:port");
             let listener = TcpListener::bind(address).await.expect("the port is free");
-            server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            server.serve_with_incoming(incoming).await.expect("it serves");
         }
     });
 }
