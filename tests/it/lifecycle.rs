@@ -66,7 +66,7 @@ async fn a_stop_says_goodbye_and_keeps_everything() {
 #[tokio::test]
 async fn a_stop_loses_nothing_that_was_acknowledged() {
     let mut sidecar = Sidecar::start().await;
-    sidecar.account("acme", payer(), "10").await;
+    sidecar.account("acme", tireless(), "10").await;
     let settled = Arc::new(AtomicU32::new(0));
     let mut callers = Vec::new();
     for caller in 0..CALLERS {
@@ -93,6 +93,12 @@ async fn a_stop_loses_nothing_that_was_acknowledged() {
 }
 
 const CALLERS: u32 = 4;
+
+/// Pays, and has more tokens than the callers can spend: a fast sidecar would reach the usual limit within the test.
+fn tireless() -> api::TermsChange {
+    let limits = api::TokenLimits { prompt: 200_000_000, uncached_prompt: 50_000_000, generated: 2_000_000 };
+    api::TermsChange { custom_limits: [("gpt-oss-120b".into(), limits)].into(), ..payer() }
+}
 
 /// Admits and settles until the sidecar does not answer any more.
 async fn spend_on(mut client: AdmissionClient<Channel>, caller: u32, settled: Arc<AtomicU32>) {
