@@ -28,6 +28,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use accounts::record;
 pub use file::OpenError;
 
 /// The numbers of the pool's law.

@@ -14,11 +14,11 @@ const EVENTS_MAX: usize = 10_000;
 /// Store time is the server's. Tests have another clock, which is no part of this program.
 pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
 
-const AMOUNT: &str = include_str!("lua/amount.lua");
-const STATE: &str = include_str!("lua/state.lua");
+pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
+pub(super) const STATE: &str = include_str!("lua/state.lua");
 const MONTH: &str = include_str!("lua/month.lua");
 const TERMS: &str = include_str!("lua/terms.lua");
-const RATE: &str = include_str!("lua/rate.lua");
+pub(super) const RATE: &str = include_str!("lua/rate.lua");
 const ANNOUNCE: &str = include_str!("lua/announce.lua");
 
 #[derive(Debug)]
