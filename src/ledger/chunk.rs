@@ -13,6 +13,8 @@ use crate::decision::standing::RateStanding;
 pub(super) const REFILL_AHEAD: Duration = Duration::from_millis(400);
 /// The least time between two requests that nobody waits for.
 const REFILL_GAP: Duration = Duration::from_millis(100);
+/// News that make little difference to others wait so long.
+const REPORT_SMALL: Duration = Duration::from_secs(5);
 /// Demand is measured over so long, and a bucket that was not used for so long is not refilled.
 const SECOND: Duration = Duration::from_secs(1);
 /// After so long a silence the pool may have dropped the session's counters: a new generation opens.
@@ -68,6 +70,7 @@ pub(super) struct Said<const N: usize> {
     pub(super) debt: [u64; N],
     pub(super) returned: [u64; N],
     pub(super) used: [u64; N],
+    pub(super) at_hand: [u64; N],
     pub(super) want: [u64; N],
     pub(super) need: [u64; N],
 }
@@ -126,6 +129,10 @@ impl<const N: usize> Rate<N> {
         u64::from(fresh).saturating_add(u64::from(old))
     }
 
+    fn at_hand(&self, now: Time) -> [u64; N] {
+        std::array::from_fn(|place| self.meters.get(place).map_or(0, |meter| self.live(meter, now)))
+    }
+
     /// Lets the levels drain up to `now`, before anything changes them.
     fn drain(&mut self, now: Time) {
         let nanos = now.nanos().saturating_sub(self.level_at.nanos());
@@ -160,8 +167,10 @@ impl<const N: usize> Rate<N> {
         self.turn_second(now);
         self.drain(now);
         self.used_at = now;
-        self.dirty = true;
-        self.meters.iter_mut().zip(tokens).for_each(|(meter, tokens)| meter.take(tokens));
+        for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
+            // What chunks held is told when the next ones are asked for; what they did not hold, soon.
+            self.dirty |= meter.take(tokens);
+        }
     }
 
     /// Makes up for the difference between what was charged and what it came to.
@@ -230,7 +239,8 @@ impl<const N: usize> Rate<N> {
             if self.runs_low(now) { gap } else { ahead.max(gap) }
         });
         let chunk_left = self.meters.iter().any(|meter| meter.fresh > 0 || meter.old > 0);
-        let report = self.dirty.then(|| if self.off == Off::Newly { gap } else { self.asked.after(every) });
+        let report_every = if self.meters.iter().any(Meter::is_pressing) { every } else { every.max(REPORT_SMALL) };
+        let report = self.dirty.then(|| if self.off == Off::Newly { gap } else { self.asked.after(report_every) });
         let bury = chunk_left.then(|| self.fresh_until.max(self.old_until).max(self.asked.after(every)));
         [refill, report, bury].into_iter().flatten().min()
     }
@@ -253,6 +263,7 @@ impl<const N: usize> Rate<N> {
             self.drain(now);
         }
         let (is_heard, burst_seconds, level_at) = (self.is_heard(), self.burst_seconds, self.level_at);
+        let at_hand = if closing { [0; N] } else { self.at_hand(now) };
         let mut want = [0; N];
         let mut need = [0; N];
         let asked = want.iter_mut().zip(&mut need).zip(waits.most.into_iter().zip(waits.sum));
@@ -281,6 +292,7 @@ impl<const N: usize> Rate<N> {
             debt: self.meters.map(|meter| meter.debt),
             returned: self.meters.map(|meter| meter.returned),
             used: self.meters.map(|meter| meter.used),
+            at_hand,
             want,
             need,
         }

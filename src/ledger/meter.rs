@@ -29,15 +29,17 @@ impl Meter {
         u64::from(self.demand.max(self.recent))
     }
 
-    /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt.
-    pub(super) fn take(&mut self, tokens: u64) {
+    /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt, and makes this true.
+    pub(super) fn take(&mut self, tokens: u64) -> bool {
         self.recent = self.recent.saturating_add(small(tokens));
         let from_old = self.old.min(small(tokens));
         let rest = tokens.saturating_sub(u64::from(from_old));
         let from_fresh = self.fresh.min(small(rest));
         self.old = self.old.saturating_sub(from_old);
         self.fresh = self.fresh.saturating_sub(from_fresh);
-        self.charge(rest.saturating_sub(u64::from(from_fresh)));
+        let debt = rest.saturating_sub(u64::from(from_fresh));
+        self.charge(debt);
+        debt > 0
     }
 
     pub(super) fn charge(&mut self, tokens: u64) {
@@ -62,6 +64,11 @@ impl Meter {
     /// Starts from zeros; how much is asked for stays known.
     pub(super) fn reopen(&mut self) {
         *self = Self { per_minute: self.per_minute, demand: self.demand, ..Self::default() };
+    }
+
+    /// The pool should soon hear of it: tokens are owed, or more went back than the limit brings in half a second.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.untold > 0 || u64::from(self.untold.unsigned_abs()) > self.per_minute / 120
     }
 
     /// What the message says now is told.

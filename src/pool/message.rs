@@ -157,6 +157,8 @@ pub struct RateRequest {
     pub returned: [u64; 3],
     /// Settled tokens, ever; feeds the adaptive limit.
     pub used: [u64; 3],
+    /// Lent tokens that this session may still use, before this request brings more.
+    pub at_hand: [u64; 3],
     /// Tokens to lend by this very request: what would serve the next second.
     pub want: [u64; 3],
     /// The least to lend by this very request, or nothing; at most `want`.

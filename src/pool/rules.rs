@@ -101,6 +101,8 @@ impl Default for PoolRules {
 pub struct RateRules {
     /// How long lent tokens live, counted by the asker from the sending of its request.
     pub chunk_life: Duration,
+    /// How long they live where all sessions together hold no more than the limit brings in a [`RateRules::chunk_life`].
+    pub chunk_life_small: Duration,
     /// How long after its grant the unused part of a chunk may come back in full; then it counts as used.
     pub chunk_settle: Duration,
     /// Sessions heard of within this share a bucket's room.
@@ -118,6 +120,8 @@ impl Default for RateRules {
         Self {
             // What is lent counts against the limit a second late at most.
             chunk_life: Duration::from_secs(1),
+            // How much is out counts, not for how long: an account far below its limits asks ten times less often.
+            chunk_life_small: Duration::from_secs(10),
             // The chunk's life, and as long again for the next request of its session.
             chunk_settle: Duration::from_secs(2),
             // A session in use asks once in a chunk's life; one of its requests may be lost.
@@ -129,5 +133,13 @@ impl Default for RateRules {
             // Every round offers the step again, so more than one waits only when nobody can propose.
             minutes_max: 8,
         }
+    }
+}
+
+impl RateRules {
+    /// How many ordinary lives a small chunk lasts, and so how much more of the demand it covers.
+    pub(super) fn small_lives(&self) -> u64 {
+        let lives = self.chunk_life_small.as_nanos().checked_div(self.chunk_life.as_nanos()).unwrap_or(1);
+        u64::try_from(lives).unwrap_or(u64::MAX)
     }
 }

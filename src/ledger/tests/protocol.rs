@@ -8,10 +8,10 @@ fn a_lost_request_or_reply_loses_nothing() {
         "pay 10
          serve r1 1000+500
          settle r1 1000/0/500 => settled $0.005
-         wait 2s
-         lose request => sync rates 2
-         lose reply => sync rates 2
-         round => sync rates 2
+         wait 6s
+         lose request => sync rates 1
+         lose reply => sync rates 1
+         round => sync rates 1
          pool => used $0.005 leased $0.16 month 2026-10 $0.005
          sums => held $0.00 free $0.16",
     );
@@ -34,19 +34,21 @@ fn replies_count_once_and_only_the_newest() {
     check(
         "pay 10
          serve r1 1000+500
-         wait 2s
-         send => rates 2
-         deliver 0
          settle r1 1000/0/500
-         wait 2s
-         send => sync rates 1
+         wait 11s
+         send => sync rates 2
+         deliver 0
+         serve r2 1000+500
+         settle r2 1000/0/500
+         wait 11s
+         send => sync rates 2
          deliver 0
          deliver 1
          sums => held $0.00 free $0.16
          deliver 1
          deliver 0
          sums => held $0.00 free $0.16
-         serve r2 1000+500 => admitted $0.005 out 500
+         serve r3 1000+500 => admitted $0.005 out 500
          deliver 1
          sums => held $0.005 free $0.155",
     );
@@ -72,12 +74,12 @@ fn an_idle_account_gives_back_and_then_says_bye() {
         "pay 10
          serve r1 1000+500
          settle r1 1000/0/500
-         wait 2s
+         wait 11s
          round => sync rates 2
          round => silence
          wait 30s
          round => silence
-         wait 27s
+         wait 18s
          round => silence
          wait 2s
          round => sync
@@ -101,7 +103,7 @@ fn near_empty_idle_rights_go_back_soon() {
          serve r1 1000+500
          settle r1 1000/0/400
          wait 2s
-         round => sync rates 2
+         round => sync
          wait 1100ms
          round => sync
          pool => used $0.0044 leased $0.00 month 2026-10 $0.0044",
@@ -175,8 +177,8 @@ fn a_clone_of_this_session_is_noticed_and_left_behind() {
          serve r1 1000+500
          clone
          settle r1 1000/0/500
-         wait 2s
-         round => sync rates 2
+         wait 6s
+         round => sync rates 1
          counts => accounts 1 open 0 ended 1 clones 1
          wait 2s
          serve r2 1000+500 => admitted $0.005 out 500",
@@ -222,9 +224,9 @@ fn rights_that_went_back_in_a_lost_message_go_back_again() {
         "pay 10
          serve r1 1000+500
          settle r1 1000/0/500
-         wait 2s
+         wait 11s
          round
-         wait 59s
+         wait 50s
          lose request => sync
          round => sync
          pool => used $0.005 leased $0.00 month 2026-11 $0.00",

@@ -14,7 +14,7 @@ fn a_cold_request_costs_one_round_trip() {
          sums => held $0.00 free $0.1568
          round => silence
          wait 2s
-         round => sync rates 2
+         round => sync
          pool => used $0.0032 leased $0.16 month 2026-10 $0.0032",
     );
 }
@@ -168,7 +168,7 @@ fn a_request_held_at_midnight_belongs_to_the_month_of_its_admission() {
          settle r2 1000/0/500 => settled $0.005
          settle r3 1000/0/500 => settled $0.005
          wait 2s
-         round => sync rates 2
+         round => sync
          pool => used $0.012 leased $0.16 month 2026-11 $0.005",
     );
 }
@@ -216,8 +216,8 @@ fn a_flood_that_cannot_be_paid_costs_the_pool_nothing() {
          round => silence
          ask r4 1000+100 => short $0.0026
          wait 600ms
-         ask r5 1000+5000 => short $0.032 requests 1 tokens [1000, 1000, 5000]
-         round => sync rates 2
+         ask r5 1000+5000 => short $0.032 tokens [1000, 1000, 5000]
+         round => sync rates 1
          ask r5 1000+5000 => denied exceeds_balance
          ask r6 1000+100 => admitted $0.0026 out 100",
     );
@@ -272,7 +272,7 @@ fn a_chunk_dies_and_what_is_left_of_it_goes_back() {
          rate => levels [1000, 1000, 500]
          settle r1 1000/600/100
          wait 1500ms
-         round => sync rates 2
+         round => sync rates 1
          rate => levels [0, 0, 0]",
     );
 }
@@ -385,7 +385,7 @@ fn holds_above_what_is_lent_ahead_leave_room_for_more() {
          serve r2 1000+20000 n=128 batch => admitted $7.681 out 2560000
          settle r1 200000/0/16000
          wait 2s
-         round => sync rates 2
+         round => sync
          sums => held $7.681 free $5.00",
     );
 }
@@ -413,10 +413,10 @@ fn a_change_of_custom_limits_is_in_force_within_two_seconds() {
          settle r1 1000/0/500
          terms custom=900
          wait 1500ms
-         round => sync rates 2
-         ask r2 1000+1 => denied exceeds_limit
+         round => sync
          wait 100ms
-         round
+         round => rates 2
+         ask r2 1000+1 => denied exceeds_limit
          terms custom=2000000
          wait 1500ms
          ask r3 1000+1 => denied exceeds_limit

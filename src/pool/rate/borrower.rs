@@ -19,6 +19,9 @@ pub(super) struct Borrower {
     returned: [u64; 3],
     used: [u64; 3],
     pub heard: UnixMs,
+    /// What this session may still use, and until when at most.
+    at_hand: [u64; 3],
+    at_hand_until: UnixMs,
     /// Oldest first.
     chunks: Vec<Chunk>,
     /// Chunks that settled as used since the session was last heard.
@@ -73,6 +76,7 @@ impl Borrower {
         let charge = advance(&mut self.debt, request.debt);
         let used = advance(&mut self.used, request.used);
         (self.seq, self.granted, self.heard) = (request.seq, request.granted_known, now);
+        self.at_hand = request.at_hand;
         let mut rest = each(returned, unheard, u64::saturating_add);
         let mut back = [0; 3];
         for chunk in &mut self.chunks {
@@ -83,12 +87,14 @@ impl Borrower {
         News { back, late, refund: rest, charge, used }
     }
 
-    /// Notes a grant.
-    pub fn borrow(&mut self, tokens: [u64; 3], now: UnixMs) {
+    /// Notes a grant that lives until `until`.
+    pub fn borrow(&mut self, tokens: [u64; 3], now: UnixMs, until: UnixMs) {
         self.granted = each(self.granted, tokens, u64::saturating_add);
         if tokens == [0; 3] {
             return;
         }
+        self.at_hand = each(self.at_hand, tokens, u64::saturating_add);
+        self.at_hand_until = self.at_hand_until.max(until);
         self.chunks.push(Chunk { at: now, tokens });
         if CHUNKS_MAX < self.chunks.len() {
             self.settle_oldest();
@@ -100,6 +106,11 @@ impl Borrower {
         while self.chunks.first().is_some_and(|chunk| chunk.at <= then) {
             self.settle_oldest();
         }
+    }
+
+    /// Tokens that this session may still use.
+    pub fn at_hand(&self, now: UnixMs) -> [u64; 3] {
+        if now < self.at_hand_until { self.at_hand } else { [0; 3] }
     }
 
     /// Tokens of chunks that may still come back.

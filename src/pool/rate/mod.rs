@@ -1,8 +1,9 @@
-//! One exact bucket for each metric, from which sessions borrow chunks that live for a second.
+//! One exact bucket for each metric, from which sessions borrow chunks that live for a second or, where little is out, ten.
 //!
-//! A chunk is charged when it is granted and dead one chunk life later, so in any window what all sessions take together
-//! is at most `capacity + limit x (window + settling time)`, however many they are; the settling time is a chunk's life
-//! and as long again for its rest to come back.
+//! A chunk is charged when it is granted. So in any window what all sessions take together is at most what the bucket lets
+//! through, `capacity + limit x window`, and what they held when it began: chunks of the last second, or no more than the
+//! limit brings in one. A chunk's rest may come back in full for as long again. However many they are, the bound is
+//! `capacity + limit x (window + 3 s)`.
 
 mod borrower;
 mod level;
@@ -11,12 +12,13 @@ mod valid;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::message::{Group, RateReply, RateRequest, Refusal, SessionId, StepDue, StepProposal};
 use super::rules::RateRules;
-use super::when::{bucket_time, earlier, elapsed, minute};
+use super::when::{bucket_time, earlier, elapsed, later, minute};
 use crate::clock::UnixMs;
 use crate::decision::adaptive::Adaptive;
 use crate::decision::rate::{Bucket, Limit};
@@ -79,8 +81,8 @@ impl RatePool {
         }
         let is_new = known.is_none_or(|known| (known.generation, known.seq) < (request.generation, request.seq));
         self.tick(now, rules);
-        let fresh = if is_new { self.take(session, request, rules) } else { [0; 3] };
-        Ok(self.reply(session, request, fresh, rules))
+        let loan = if is_new { self.take(session, request, rules) } else { Loan::none(rules) };
+        Ok(self.reply(session, request, loan))
     }
 
     /// Takes the result of an adaptive step, if nothing changed since the step was offered.
@@ -128,7 +130,7 @@ impl RatePool {
         (self.limits, self.burst_seconds) = (limits, burst_seconds);
     }
 
-    fn take(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> [u64; 3] {
+    fn take(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> Loan {
         self.make_way(session, request.generation, rules);
         let now = self.now;
         let borrower = self.sessions.entry(session.clone()).or_insert_with(|| Borrower::starting(request));
@@ -139,11 +141,11 @@ impl RatePool {
         if request.group != Group::Requests {
             self.minutes.add(news.used);
         }
-        let fresh = self.lend(session, request, rules);
+        let loan = self.lend(session, request, rules);
         if let Some(borrower) = self.sessions.get_mut(session) {
-            borrower.borrow(fresh, now);
+            borrower.borrow(loan.tokens, now, later(now, loan.life));
         }
-        fresh
+        loan
     }
 
     /// Gives back first and charges then, so that an empty bucket swallows no charge.
@@ -161,20 +163,37 @@ impl RatePool {
         self.each_bucket(news.charge, |bucket, limit, tokens| bucket.charge(limit, tokens, now));
     }
 
-    /// At least the need, where it fits in every bucket; then the want, up to a fair share of the room.
-    fn lend(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> [u64; 3] {
+    /// At least the need, where it fits in every bucket; then the want, up to a fair share of the room. Where that leaves
+    /// little out, it is lent for longer.
+    fn lend(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> Loan {
         let now = bucket_time(self.now);
         let [a, b, c] = &self.buckets;
         let [la, lb, lc] = self.limits_now();
         let room = [a.room(la, now), b.room(lb, now), c.room(lc, now)];
         if request.need.iter().zip(room).any(|(need, room)| room < *need) {
-            return [0; 3];
+            return Loan::none(rules);
         }
         let parts = self.borrowers(session, rules).saturating_mul(2);
-        let share = each(room, request.want, |room, want| want.min(room.checked_div(parts).unwrap_or(0)));
-        let fresh = each(share, request.need, u64::max);
-        self.each_bucket(fresh, |bucket, limit, tokens| bucket.charge(limit, tokens, now));
-        fresh
+        let lent = |want: [u64; 3]| {
+            let share = each(room, want, |room, want| want.min(room.checked_div(parts).unwrap_or(0)));
+            each(share, request.need, u64::max)
+        };
+        let for_long = lent(request.want.map(|want| want.saturating_mul(rules.small_lives())));
+        let loan = if self.is_small(for_long, rules) {
+            Loan { tokens: for_long, life: rules.chunk_life_small }
+        } else {
+            Loan { tokens: lent(request.want), life: rules.chunk_life }
+        };
+        self.each_bucket(loan.tokens, |bucket, limit, tokens| bucket.charge(limit, tokens, now));
+        loan
+    }
+
+    /// With `tokens` more, all sessions together hold no more than the limit brings in a chunk's life.
+    fn is_small(&self, tokens: [u64; 3], rules: &RateRules) -> bool {
+        let at_hand = self.sessions.values().map(|borrower| borrower.at_hand(self.now));
+        let out = at_hand.fold(tokens, |sum, one| each(sum, one, u64::saturating_add));
+        let brought = self.limits_now().map(|limit| drained_tokens(limit, rules.chunk_life));
+        out.iter().zip(brought).all(|(out, brought)| *out <= brought)
     }
 
     /// Sessions heard of a moment ago, the asker among them.
@@ -209,7 +228,7 @@ impl RatePool {
         self.limits.map(|per_minute| Limit { per_minute, burst_seconds: self.burst_seconds })
     }
 
-    fn reply(&self, session: &SessionId, request: &RateRequest, fresh: [u64; 3], rules: &RateRules) -> RateReply {
+    fn reply(&self, session: &SessionId, request: &RateRequest, loan: Loan) -> RateReply {
         let now = bucket_time(self.now);
         let [a, b, c] = &self.buckets;
         let [la, lb, lc] = self.limits_now();
@@ -218,8 +237,8 @@ impl RatePool {
             generation: request.generation,
             seq: request.seq,
             granted: self.sessions.get(session).map_or([0; 3], |borrower| borrower.granted),
-            fresh,
-            chunk_life: rules.chunk_life,
+            fresh: loan.tokens,
+            chunk_life: loan.life,
             limits: self.limits,
             burst_seconds: self.burst_seconds,
             levels: [a.level(la, now), b.level(lb, now), c.level(lc, now)],
@@ -233,6 +252,19 @@ impl RatePool {
         let (version, current_minute) = (self.version, self.minutes.current());
         let states = self.states.clone();
         (!minutes.is_empty()).then_some(StepDue { version, states, minutes, current_minute })
+    }
+}
+
+/// Tokens lent by one call, and how long they live.
+#[derive(Clone, Copy)]
+struct Loan {
+    tokens: [u64; 3],
+    life: Duration,
+}
+
+impl Loan {
+    const fn none(rules: &RateRules) -> Self {
+        Self { tokens: [0; 3], life: rules.chunk_life }
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) fn validate(request: &RateRequest) -> Result<(), Refusal> {
         (request.debt, "debt"),
         (request.returned, "returned"),
         (request.used, "used"),
+        (request.at_hand, "at hand"),
         (request.want, "want"),
         (request.need, "need"),
         (request.seed, "seed"),

@@ -21,6 +21,7 @@ pub fn blank(seq: u64) -> RateRequest {
         debt: [0; 3],
         returned: [0; 3],
         used: [0; 3],
+        at_hand: [0; 3],
         want: [0; 3],
         need: [0; 3],
         seed: [600, 6_000, 60],
@@ -209,7 +210,7 @@ fn sessions_are_bounded() {
     }
     // Those that are remembered know the request already.
     let fresh = [9, 8, 7].map(|run| pool.sync(&session(run), &asks(1, 1, 1), &few, at(10)).unwrap().fresh[0]);
-    assert_eq!(fresh, [0, 0, 1]);
+    assert_eq!(fresh, [0, 0, 10]);
 }
 
 fn uses(seq: u64, used: u64) -> RateRequest {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::rates::blank;
 use super::*;
 use crate::pool::message::{RateReply, RateRequest, SessionId};
+use crate::pool::when::later;
 
 const PER_MINUTE: u64 = 600;
 
@@ -57,10 +58,11 @@ impl Borrower {
     }
 
     fn ask(&mut self, want: u64, need: u64, gives_up: bool, now: UnixMs) {
-        self.live(now);
+        let live = self.live(now);
         if gives_up {
             self.said.returned[0] += self.chunks.drain(..).map(|(left, _)| left).sum::<u64>();
         }
+        self.said.at_hand[0] = if gives_up { 0 } else { live };
         self.said.seq += 1;
         (self.said.want[0], self.said.need[0]) = (want.max(need), need);
         self.request = Some((self.said.clone(), now));
@@ -71,7 +73,7 @@ impl Borrower {
         let Some((reply, sent)) = self.reply.take() else { return };
         if reply.seq == self.said.seq {
             self.said.granted_known = reply.granted;
-            self.chunks.push((reply.fresh[0], UnixMs(sent.0 + 1_000)));
+            self.chunks.push((reply.fresh[0], later(sent, reply.chunk_life)));
         }
     }
 }
@@ -151,7 +153,7 @@ fn sessions_that_borrow_and_return_in_turn_cannot_empty_the_bucket_under_each_ot
         }
         let taken = run(&turns, sessions);
         assert!(taken.iter().map(|(_, tokens)| tokens).sum::<u64>() > 300);
-        assert!(worst_excess_millis(&taken) <= 2_000, "{sessions}: {}", worst_excess_millis(&taken));
+        assert!(worst_excess_millis(&taken) <= 3_000, "{sessions}: {}", worst_excess_millis(&taken));
     }
 }
 
@@ -178,7 +180,7 @@ proptest! {
         sessions in 1..30usize,
     ) {
         let excess = worst_excess_millis(&run(&turns, sessions));
-        prop_assert!(excess <= 2_000, "{} ms of the limit", excess);
+        prop_assert!(excess <= 3_000, "{} ms of the limit", excess);
     }
 
     /// Any numbers at all: no panic, and a refusal that changes nothing.
