@@ -26,7 +26,7 @@ use crate::decision::terms::TokenLimits;
 use borrower::{Borrower, News};
 use level::{drained_tokens, take_back};
 use minutes::{Minutes, Turn};
-use valid::{TOKENS_MAX, validate};
+use valid::{LIMIT_MAX, validate};
 
 /// The buckets of one group of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ impl RatePool {
 
     /// Takes the result of an adaptive step, if nothing changed since the step was offered.
     pub fn propose(&mut self, proposal: &StepProposal, rules: &RateRules, now: UnixMs) -> bool {
-        let sane = proposal.limits.iter().all(|limit| *limit < TOKENS_MAX);
+        let sane = proposal.limits.iter().all(|limit| *limit < LIMIT_MAX);
         if !sane || proposal.version != self.version {
             return false;
         }

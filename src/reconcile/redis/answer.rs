@@ -32,6 +32,7 @@ const MALFORMED: &[&str] = &[
     "used before this month above used",
     "usage or grants above what an account can have",
     "debt",
+    "at hand",
     "seed",
     "returned more than was granted or charged",
     "burst seconds",

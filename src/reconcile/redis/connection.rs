@@ -12,8 +12,6 @@ use crate::reconcile::store::StoreError;
 
 /// How long a server may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// How long a server may take to answer; then the connection is given up, because it may be dead.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// After a connection could not be made, callers are told so at once for this long: none of them waits behind the others.
 const UNREACHABLE_KEEP: Duration = Duration::from_millis(200);
 
@@ -28,6 +26,7 @@ pub(super) struct Call<'a> {
 /// Nothing is sent twice by itself, but for a script that the server did not know and therefore did not run.
 pub(super) struct Connection {
     client: Client,
+    answer_max: Duration,
     state: Mutex<State>,
 }
 
@@ -38,9 +37,10 @@ enum State {
 }
 
 impl Connection {
-    /// Connects with the first call. `url` is `redis://[user:password@]host[:port][/database]`.
-    pub fn to(url: &str) -> Result<Self, RedisError> {
-        Ok(Self { client: Client::open(url)?, state: Mutex::new(State::Idle) })
+    /// Connects with the first call. A connection that brings no answer within `answer_max` is given up, because it may be
+    /// dead. `url` is `redis://[user:password@]host[:port][/database]`.
+    pub fn to(url: &str, answer_max: Duration) -> Result<Self, RedisError> {
+        Ok(Self { client: Client::open(url)?, answer_max, state: Mutex::new(State::Idle) })
     }
 
     /// Runs scripts in one pipeline. The answers are in the order of `calls`; one error is everybody's, and the others may
@@ -77,7 +77,7 @@ impl Connection {
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
-            .set_response_timeout(Some(ANSWER_MAX));
+            .set_response_timeout(Some(self.answer_max));
         match self.client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => {
                 *state = State::Connected(connection.clone());

@@ -8,6 +8,7 @@
 //! failover forgets of usage is told again by every living session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::RedisError;
 
@@ -36,6 +37,9 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+/// How long a server may take to answer: below the longest that a round may take.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
 /// A store on a server.
 pub struct Redis {
     connection: Connection,
@@ -47,13 +51,12 @@ impl Redis {
     /// A store at `redis://[user:password@]host[:port][/database]`, its keys beginning with `prefix`. Connects when it is
     /// first asked, and again whenever the connection was lost.
     pub fn new(url: &str, prefix: &str, rules: &Rules) -> Result<Self, RedisError> {
-        Self::with_clock(url, prefix, rules, CLOCK)
+        Ok(Self::with_clock(Connection::to(url, ANSWER_MAX)?, prefix, rules, CLOCK))
     }
 
     /// `clock` is Lua that tells store time.
-    fn with_clock(url: &str, prefix: &str, rules: &Rules, clock: &str) -> Result<Self, RedisError> {
-        let (connection, scripts) = (Connection::to(url)?, Scripts::new(rules, clock));
-        Ok(Self { connection, scripts, layout: Layout::new(prefix) })
+    fn with_clock(connection: Connection, prefix: &str, rules: &Rules, clock: &str) -> Self {
+        Self { connection, scripts: Scripts::new(rules, clock), layout: Layout::new(prefix) }
     }
 
     /// Every account whose sums are not what its records say: none, unless there is a bug or damage. Reads everything.

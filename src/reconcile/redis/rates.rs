@@ -25,8 +25,16 @@ pub(super) fn group_name(group: &Group) -> String {
 
 /// Numbers in one text, in the order of `lua/lend.lua`.
 pub(super) fn request(request: &RateRequest) -> String {
-    let metrics =
-        [request.granted_known, request.debt, request.returned, request.used, request.want, request.need, request.seed];
+    let metrics = [
+        request.granted_known,
+        request.debt,
+        request.returned,
+        request.used,
+        request.at_hand,
+        request.want,
+        request.need,
+        request.seed,
+    ];
     let head = [u64::from(request.generation), request.seq, u64::from(request.burst_seconds)];
     let numbers: Vec<String> = head.iter().chain(metrics.as_flattened()).map(u64::to_string).collect();
     numbers.join(" ")
@@ -78,7 +86,7 @@ fn due(mut answer: Answer) -> Result<Option<StepDue>, StoreError> {
     Ok((!minutes.is_empty()).then_some(StepDue { version, states, minutes, current_minute }))
 }
 
-fn states(written: &str) -> Result<[Adaptive; 3], StoreError> {
+pub(super) fn states(written: &str) -> Result<[Adaptive; 3], StoreError> {
     serde_json::from_str(written).map_err(|error| StoreError::Corrupt(format!("adaptive states: {error}")))
 }
 

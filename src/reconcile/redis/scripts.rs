@@ -59,10 +59,11 @@ impl Scripts {
                 include_str!("lua/reap.lua"),
                 include_str!("lua/sync.lua"),
                 RATE,
+                include_str!("lua/borrow.lua"),
                 include_str!("lua/lend.lua"),
                 include_str!("lua/exchange.lua"),
             ]),
-            propose: of(&[STATE, RATE, include_str!("lua/propose.lua")]),
+            propose: of(&[AMOUNT, STATE, RATE, include_str!("lua/propose.lua")]),
             create: of(&[AMOUNT, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
             configure: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
             credit: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
@@ -99,7 +100,7 @@ fn numbers(rules: &Rules) -> String {
     code
 }
 
-fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
+fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 20] {
     let nanos = |credit: crate::decision::Credit| u128::from(credit.nanos().unsigned_abs());
     [
         ("LEASE_MAX", nanos(rules.lease_max)),
@@ -122,17 +123,17 @@ fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
         ("MONTHS_KEPT", count(rules.months_kept)),
         ("DUST", nanos(rules.dust)),
         ("MINUTE", Duration::from_mins(1).as_millis()),
-        ("TOKEN", 60_000),
     ]
 }
 
-fn rate_numbers(rules: &RateRules) -> [(&'static str, u128); 6] {
+fn rate_numbers(rules: &RateRules) -> [(&'static str, u128); 7] {
     [
         ("CHUNK_LIFE", rules.chunk_life.as_millis()),
+        ("CHUNK_LIFE_SMALL", rules.chunk_life_small.as_millis()),
+        ("SMALL_LIVES", rules.small_lives().into()),
         ("CHUNK_SETTLE", rules.chunk_settle.as_millis()),
         ("HEARD_WITHIN", rules.heard_within.as_millis()),
         ("SESSION_KEEP", rules.session_keep.as_millis()),
-        ("BORROWERS_MAX", count(rules.sessions_max)),
         ("MINUTES_MAX", count(rules.minutes_max)),
     ]
 }

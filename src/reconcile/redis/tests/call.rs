@@ -8,19 +8,25 @@ use tokio::runtime::Runtime;
 
 use super::super::accounts::arguments;
 use super::super::answer::text;
-use super::super::scripts::Script;
-use super::super::{Redis, money, round};
+use super::super::connection::Connection;
+use super::super::scripts::{AMOUNT, RATE, STATE, Script};
+use super::super::{Redis, money, rates, round};
+use super::buckets;
 use super::dice::Dice;
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
+use super::tenant::Tenant;
 use crate::clock::UnixMs;
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
 use crate::decision::Credit;
-use crate::pool::message::Event;
-use crate::pool::{Message, Pool, Refusal, SessionId, SyncRequest};
+use crate::decision::adaptive::{Adaptive, Bounds};
+use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
+use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
+use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
 use crate::reconcile::embedded::Rules;
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError};
 
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Store time as the test sets it. Only tests have these lines; the program puts the server's clock in their place.
 const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
 /// 2026-10-05T14:40:00Z.
@@ -31,14 +37,18 @@ const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200];
 const NODES: &[&str] = &["node", "node-b", "node b", "n", "zoë"];
 
 /// One way in which a request can be wrong that no type of ours allows.
-const GARBAGE: &[&str] = &["nan", "inf", "1e3", "0x10", "1.5", "99999999999999999", "9007199254740993", "", "٣", "\0", "- 1"];
+const GARBAGE: &[&str] =
+    &["nan", "inf", "1e3", "0x10", "1.5", "99999999999999999", "9007199254740993", "", "٣", "\0", "- 1"];
 
 pub struct World {
     dice: Dice,
     rules: Rules,
     now: u64,
     pools: BTreeMap<usize, Pool>,
-    guests: Vec<(usize, Guest)>,
+    buckets: BTreeMap<(usize, Group), RatePool>,
+    guests: Vec<(usize, Guest, [Tenant; 2])>,
+    /// Steps that were due.
+    due: Vec<(usize, Group, u64)>,
     /// What was said once and may arrive again.
     late: Vec<Message>,
     purchases: Vec<Purchase>,
@@ -46,6 +56,7 @@ pub struct World {
     runtime: Runtime,
     set_time: Script,
     dump: Script,
+    dump_rates: Script,
     events: Vec<Event>,
     events_read: u64,
     pub calls: u64,
@@ -55,17 +66,29 @@ impl World {
     pub fn new(url: &str, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let rules = rules(&mut dice);
-        let store = Redis::with_clock(url, &format!("world-{seed}"), &rules, CLOCK).unwrap();
+        let connection = Connection::to(url, PATIENCE).unwrap();
+        let store = Redis::with_clock(connection, &format!("world-{seed}"), &rules, CLOCK);
         let guests = (0..ACCOUNTS.len()).flat_map(|account| {
-            let id = |index: u64| SessionId { node: NODES[index as usize % 5].into(), run: u128::from(index / 3) << 90 };
-            (0..8).map(move |index| (account, Guest::new(id(index))))
+            let id =
+                |index: u64| SessionId { node: NODES[index as usize % 5].into(), run: u128::from(index / 3) << 90 };
+            let tenants = || [Tenant::new(Group::Requests), Tenant::new(Group::Model("m o:fast".into()))];
+            (0..8).map(move |index| (account, Guest::new(id(index)), tenants()))
         });
         Self {
             guests: guests.collect(),
-            dump: Script::of(&[super::super::scripts::AMOUNT, super::super::scripts::STATE, include_str!("dump.lua")]),
+            dump: Script::of(&[AMOUNT, STATE, include_str!("dump.lua")]),
+            dump_rates: Script::of(&[
+                "local MINUTE, MINUTES_MAX = 60000, 8",
+                AMOUNT,
+                STATE,
+                RATE,
+                include_str!("dump_rates.lua"),
+            ]),
             set_time: Script::of(&["redis.call('SET', 'test-now', ARGV[1])"]),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             pools: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            due: Vec::new(),
             late: Vec::new(),
             purchases: Vec::new(),
             events: Vec::new(),
@@ -87,11 +110,13 @@ impl World {
             85..90 => self.credit(),
             90..94 => self.configure(),
             94..96 => self.create(),
+            96..98 => self.propose(),
             _ => self.look(),
         }
         for account in 0..ACCOUNTS.len() {
             self.compare(account);
         }
+        self.compare_rates();
     }
 
     fn pass(&mut self) {
@@ -116,29 +141,21 @@ impl World {
         let count = 1 + self.dice.below(4);
         let mut asked = Vec::new();
         for _ in 0..count {
-            let who = usize::try_from(self.dice.below(self.guests.len() as u64)).unwrap();
             if self.dice.once_in(8) && !self.late.is_empty() {
-                let again = self.dice.one(&self.late).clone();
-                asked.push((None, again));
+                asked.push((None, self.dice.one(&self.late).clone()));
                 continue;
             }
-            let now = self.time();
-            let (account, guest) = &mut self.guests[who];
-            let request = guest.ask(&mut self.dice, SCALES[*account], now);
-            let (account, session) = (ACCOUNTS[*account].into(), guest.id.clone());
-            asked.push((Some(who), Message { account, session, sync: Some(request), rates: Vec::new() }));
+            let who = usize::try_from(self.dice.below(self.guests.len() as u64)).unwrap();
+            asked.push((Some(who), self.message(who)));
         }
         let messages: Vec<Message> = asked.iter().map(|(_, message)| message.clone()).collect();
         let replies = self.runtime.block_on(self.store.exchange(messages)).unwrap();
         self.calls += count;
         for ((who, message), reply) in asked.into_iter().zip(replies) {
-            let request = message.sync.unwrap();
-            let expected = self.expect(&message, &request);
-            let got = reply.sync.unwrap();
-            assert_eq!(got, expected, "{message:?}");
+            let expected = self.expect(&message);
+            assert_eq!(reply, expected, "{message:?}");
             if let Some(who) = who {
-                let now = self.time();
-                self.guests[who].1.hear(&mut self.dice, &request, &got, now);
+                self.hear(who, &message, &reply);
             }
             self.late.push(message);
             if self.late.len() > 64 {
@@ -147,12 +164,86 @@ impl World {
         }
     }
 
+    fn message(&mut self, who: usize) -> Message {
+        let now = self.time();
+        let (account, guest, tenants) = &mut self.guests[who];
+        let wants_money = !self.dice.once_in(4);
+        let sync = wants_money.then(|| guest.ask(&mut self.dice, SCALES[*account], now));
+        let mut rates = Vec::new();
+        for tenant in tenants {
+            if self.dice.once_in(3) {
+                rates.push(tenant.ask(&mut self.dice));
+            }
+        }
+        Message { account: ACCOUNTS[*account].into(), session: guest.id.clone(), sync, rates }
+    }
+
+    fn hear(&mut self, who: usize, message: &Message, reply: &Reply) {
+        let now = self.time();
+        let (account, guest, tenants) = &mut self.guests[who];
+        if let Some((request, answer)) = message.sync.zip(reply.sync.as_ref()) {
+            guest.hear(&mut self.dice, &request, answer, now);
+        }
+        for (request, answer) in message.rates.iter().zip(&reply.rates) {
+            let tenant = tenants.iter_mut().find(|tenant| tenant.group() == request.group);
+            tenant.unwrap().hear(&mut self.dice, answer);
+            if let Ok(RateReply { due: Some(due), .. }) = answer {
+                self.due.push((*account, request.group.clone(), due.version));
+            }
+        }
+    }
+
     /// What the law in Rust answers.
-    fn expect(&mut self, message: &Message, request: &SyncRequest) -> Result<crate::pool::SyncReply, Refusal> {
-        let (now, account) = (self.time(), place(&message.account));
-        match self.pools.get_mut(&account) {
-            None => Err(Refusal::NoSuchAccount),
-            Some(pool) => pool.sync(&message.session, request, &self.rules.pool, now),
+    fn expect(&mut self, message: &Message) -> Reply {
+        let (now, index) = (self.time(), place(&message.account));
+        let account = message.account.clone();
+        let Some(pool) = self.pools.get_mut(&index) else {
+            let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
+            return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
+        };
+        let sync = message.sync.map(|request| pool.sync(&message.session, &request, &self.rules.pool, now));
+        let rates = message.rates.iter().map(|request| self.expect_rate(index, &message.session, request)).collect();
+        Reply { account, sync, rates }
+    }
+
+    fn expect_rate(&mut self, index: usize, session: &SessionId, request: &RateRequest) -> Result<RateReply, Refusal> {
+        let (now, rules) = (self.time(), self.rules.rate);
+        let key = (index, request.group.clone());
+        if let Some(bucket) = self.buckets.get_mut(&key) {
+            return bucket.sync(session, request, &rules, now);
+        }
+        let mut bucket = RatePool::seeded(request, now)?;
+        let reply = bucket.sync(session, request, &rules, now)?;
+        self.buckets.insert(key, bucket);
+        Ok(reply)
+    }
+
+    /// An adaptive step that was due, or is due no more, or never was.
+    fn propose(&mut self) {
+        let Some((index, group, version)) = self.due.pop() else { return };
+        let bounds = Bounds { start: 1_000, floor: 10, ceiling: None, pinned: false };
+        let step = StepProposal {
+            account: ACCOUNTS[index].into(),
+            group: group.clone(),
+            version: if self.dice.once_in(6) { version + 1 } else { version },
+            states: [0, 1, 2].map(|_| Adaptive::start(bounds, self.dice.below(30_000_000))),
+            limits: [0, 1, 2].map(|_| *self.dice.one(&[0, 1, 7_001, 3_600_000, (1 << 46) - 1, 1 << 46, u64::MAX])),
+        };
+        let (now, rules) = (self.time(), self.rules.rate);
+        self.runtime.block_on(self.store.propose(vec![step.clone()])).unwrap();
+        self.calls += 1;
+        self.buckets.get_mut(&(index, group)).unwrap().propose(&step, &rules, now);
+    }
+
+    /// Everything that is kept of a group.
+    fn compare_rates(&mut self) {
+        for ((index, group), bucket) in &self.buckets {
+            let sessions = self.guests.iter().filter(|(account, ..)| account == index);
+            let names = sessions.map(|(_, guest, _)| round::session_name(&guest.id));
+            let texts = [ACCOUNTS[*index].to_owned(), rates::group_name(group)].into_iter().chain(names);
+            let args = texts.map(String::into_bytes).collect();
+            let dump = self.runtime.block_on(self.store.run(self.store.call(&self.dump_rates, ACCOUNTS[*index], args)));
+            assert_eq!(buckets::of_dump(dump.unwrap(), &self.rules.rate), buckets::of_pool(bucket), "{group:?}");
         }
     }
 
@@ -160,11 +251,24 @@ impl World {
     fn garble(&mut self) {
         let who = usize::try_from(self.dice.below(self.guests.len() as u64)).unwrap();
         let (now, scale) = (self.time(), SCALES[self.guests[who].0]);
-        let (account, guest) = &mut self.guests[who];
+        let (account, guest, _) = &self.guests[who];
         let mut request = guest.clone().ask(&mut self.dice, scale, now);
         request.seq += 1 << 30;
-        let names = ["generation", "seq", "used", "returned", "granted", "reclaimed", "want", "need", "month",
-            "used before this month", "terms", "silence", "flags"];
+        let names = [
+            "generation",
+            "seq",
+            "used",
+            "returned",
+            "granted",
+            "reclaimed",
+            "want",
+            "need",
+            "month",
+            "used before this month",
+            "terms",
+            "silence",
+            "flags",
+        ];
         let written = money::request(&request);
         let mut words: Vec<&str> = written.split(' ').collect();
         let field = usize::try_from(self.dice.below(words.len() as u64)).unwrap();
@@ -327,7 +431,8 @@ fn compare_records(got: Result<AccountRecord, StoreError>, expected: Result<Acco
 
 fn terms(dice: &mut Dice, scale: i64) -> Terms {
     let mut money = |most| Credit::from_nanos(dice.amount(most));
-    let (line, limit, minimum, amount, cap) = (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
+    let (line, limit, minimum, amount, cap) =
+        (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
     let top_up = TopUpTerms { minimum, amount, monthly_cap: dice.once_in(3).then_some(cap) };
     Terms {
         mode: *dice.one(&[Mode::Prepaid, Mode::Postpaid, Mode::Contract]),
