@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tollgate::cli::{CliError, demo};
 use tollgate::config::table::Flags;
-use tollgate::config::{self, Settings, Sources};
+use tollgate::config::{self, Settings, Sources, StoreAt};
 use tollgate::fields::Faults;
 use tollgate::reconcile::embedded::OpenError;
 use tollgate::telemetry::{self, LogError};
@@ -52,6 +52,8 @@ pub enum Failure {
     Metrics(#[from] BuildError),
     #[error(transparent)]
     Store(#[from] OpenError),
+    #[error("the store's server cannot be asked: {0}; correct the setting store")]
+    Server(String),
     #[error("{at} is in use by another program; stop that one, or listen elsewhere with {flag}")]
     Busy { at: String, flag: &'static str },
     #[error("cannot listen on {at}: {cause}; listen elsewhere with {flag}")]
@@ -76,8 +78,8 @@ pub fn serve(command: Serve) -> Result<(), Failure> {
     let unix = ports.unix.clone();
     // Removed when this function ends.
     let folder = if settings.store.is_none() { Some(tempfile::tempdir()?) } else { None };
-    let in_folder = folder.as_ref().map(|folder| folder.path().join("demo.redb"));
-    let store = settings.store.clone().or(in_folder).unwrap_or_default();
+    let in_folder = folder.as_ref().map(|folder| StoreAt::File(folder.path().join("demo.redb")));
+    let store = settings.store.clone().or(in_folder).expect("without a setting there is a folder");
     let rooms = Rooms::build(&settings, &store)?;
     let served = background()?.block_on(run(settings, ports, rooms, demo));
     if let Some(Err(error)) = unix.map(std::fs::remove_file) {

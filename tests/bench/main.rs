@@ -1,6 +1,6 @@
 //! What a check costs: CPU per request and ratios, all sides measured in one run.
 //!
-//! `cargo bench` runs everything; `cargo bench -- wire` (or `process`, `envoy`, `start`) runs one part. Machines are shared and
+//! `cargo bench` runs everything; `cargo bench -- wire` (or `process`, `redis`, `envoy`, `start`) runs one part. Machines are shared and
 //! noisy: trust the ratios to the no-logic server, which is measured in the same rounds, and not the times.
 #![allow(
     clippy::cast_precision_loss,
@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod message;
 mod process;
+mod redis;
 mod sidecar;
 mod start;
 mod through_envoy;
@@ -34,6 +35,9 @@ fn main() {
             let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
             if wanted("process") {
                 process::measure();
+            }
+            if wanted("redis") {
+                redis::measure();
             }
             if wanted("start") {
                 start::measure();

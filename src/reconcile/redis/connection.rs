@@ -1,9 +1,13 @@
 //! One connection to a Redis or Valkey server, over which scripts are run. Everything else is said in scripts.
 
+use std::fmt;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError,
+    ServerErrorKind, Value,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -23,6 +27,28 @@ pub(super) struct Call<'a> {
     pub args: Vec<Vec<u8>>,
 }
 
+/// Where a server is.
+#[derive(Clone)]
+pub struct Address(ConnectionInfo);
+
+/// Without the password.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redis://{}", self.0.addr())
+    }
+}
+
+impl Address {
+    /// `redis://[user:password@]host[:port][/database]`, or why it is none.
+    pub fn parse(url: &str) -> Result<Self, RedisError> {
+        let address = url.into_connection_info()?;
+        match address.addr() {
+            ConnectionAddr::Tcp(..) => Ok(Self(address)),
+            _ => Err((ErrorKind::InvalidClientConfig, "only redis:// is known").into()),
+        }
+    }
+}
+
 /// Nothing is sent twice by itself, but for a script that the server did not know and therefore did not run.
 pub(super) struct Connection {
     client: Client,
@@ -38,9 +64,10 @@ enum State {
 
 impl Connection {
     /// Connects with the first call. A connection that brings no answer within `answer_max` is given up, because it may be
-    /// dead. `url` is `redis://[user:password@]host[:port][/database]`.
-    pub fn to(url: &str, answer_max: Duration) -> Result<Self, RedisError> {
-        Ok(Self { client: Client::open(url)?, answer_max, state: Mutex::new(State::Idle) })
+    /// dead.
+    pub fn to(address: &Address, answer_max: Duration) -> Result<Self, RedisError> {
+        let client = Client::open(address.0.clone())?;
+        Ok(Self { client, answer_max, state: Mutex::new(State::Idle) })
     }
 
     /// Runs scripts in one pipeline. The answers are in the order of `calls`; one error is everybody's, and the others may
@@ -125,8 +152,8 @@ async fn load(
     for script in scripts {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.code);
     }
-    connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
-    Ok(())
+    let loaded = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
+    loaded.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
 }
 
 fn is_unknown_script(answer: &Value) -> bool {

@@ -28,7 +28,8 @@ impl Layout {
     }
 }
 
-pub(super) fn bucket_of(account: &str) -> u16 {
+/// Which bucket an account is in.
+pub fn bucket_of(account: &str) -> u16 {
     crc16(account.as_bytes()) % BUCKETS
 }
 

@@ -18,7 +18,7 @@ use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Drift, Message, Reply};
 use connection::{Call, Connection};
-use layout::{Layout, bucket_of};
+use layout::Layout;
 use scripts::{CLOCK, Script, Scripts};
 
 mod accounts;
@@ -37,6 +37,9 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use connection::Address;
+pub use layout::bucket_of;
+
 /// How long a server may take to answer: below the longest that a round may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
@@ -48,10 +51,10 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// A store at `redis://[user:password@]host[:port][/database]`, its keys beginning with `prefix`. Connects when it is
-    /// first asked, and again whenever the connection was lost.
-    pub fn new(url: &str, prefix: &str, rules: &Rules) -> Result<Self, RedisError> {
-        Ok(Self::with_clock(Connection::to(url, ANSWER_MAX)?, prefix, rules, CLOCK))
+    /// A store at `address`, its keys beginning with `prefix`. Connects when it is first asked, and again whenever the
+    /// connection was lost.
+    pub fn new(address: &Address, prefix: &str, rules: &Rules) -> Result<Self, RedisError> {
+        Ok(Self::with_clock(Connection::to(address, ANSWER_MAX)?, prefix, rules, CLOCK))
     }
 
     /// `clock` is Lua that tells store time.

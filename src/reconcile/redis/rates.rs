@@ -46,7 +46,7 @@ pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateRe
         Ok(answer) => answer,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    Ok(Ok(RateReply {
+    let reply = RateReply {
         group: request.group.clone(),
         generation: answer.whole()?,
         seq: answer.whole()?,
@@ -57,8 +57,9 @@ pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateRe
         burst_seconds: answer.whole()?,
         levels: [level(&mut answer)?, level(&mut answer)?, level(&mut answer)?],
         version: answer.whole()?,
-        due: due(answer)?,
-    }))
+        due: None,
+    };
+    Ok(Ok(RateReply { due: due(reply.version, answer)?, ..reply }))
 }
 
 fn three(answer: &mut Answer) -> Result<[u64; 3], StoreError> {
@@ -71,8 +72,7 @@ fn level(answer: &mut Answer) -> Result<u128, StoreError> {
     Ok(tokens * UNITS_PER_TOKEN + parts * (UNITS_PER_TOKEN / PARTS_PER_TOKEN))
 }
 
-fn due(mut answer: Answer) -> Result<Option<StepDue>, StoreError> {
-    let version = answer.whole()?;
+fn due(version: u64, mut answer: Answer) -> Result<Option<StepDue>, StoreError> {
     let current_minute = answer.whole()?;
     let states = match answer.value()? {
         Value::Nil => None,

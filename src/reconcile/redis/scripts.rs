@@ -51,16 +51,20 @@ impl Scripts {
         let numbers = numbers(rules);
         let of = |parts: &[&str]| Script::of(&[&[numbers.as_str(), clock], parts].concat());
         Self {
+            // Blocks, because Lua takes 200 local names at once.
             exchange: of(&[
                 AMOUNT,
                 STATE,
+                "local sync, lend_rate do",
                 MONTH,
                 ANNOUNCE,
                 include_str!("lua/reap.lua"),
                 include_str!("lua/sync.lua"),
+                "end do",
                 RATE,
                 include_str!("lua/borrow.lua"),
                 include_str!("lua/lend.lua"),
+                "end",
                 include_str!("lua/exchange.lua"),
             ]),
             propose: of(&[AMOUNT, STATE, RATE, include_str!("lua/propose.lua")]),

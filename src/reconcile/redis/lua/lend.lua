@@ -135,7 +135,7 @@ local function rate_reply(state, borrower, q, tokens, life)
 end
 
 -- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing.
-local function lend_rate(account, session, group, text, time)
+function lend_rate(account, session, group, text, time)
   local q, refusal = read_rate(text)
   if not q then return refusal end
   local state = load_group(account, group) or seeded(q, time)

@@ -257,7 +257,7 @@ local function save_record(visit)
 end
 
 -- Takes one request of one session. A repeated, reordered or late one changes nothing that counts.
-local function sync(account, a, session, text, time)
+function sync(account, a, session, text, time)
   local q, refusal = read_request(text)
   if not q then return refusal end
   local member = member_of(session, q.generation)
