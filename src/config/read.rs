@@ -126,7 +126,9 @@ fn store_at(top: &mut Fields<'_>, demo: bool) -> Option<StoreAt> {
     match Address::parse(&text) {
         Ok(address) => Some(StoreAt::Server { address, prefix: prefix? }),
         Err(error) => {
-            field.fault(format!("is no address of a server ({error}); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"));
+            field.fault(format!(
+                "is no address of a server ({error}); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+            ));
             None
         }
     }

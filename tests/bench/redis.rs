@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tollgate::decision::terms::Terms;
 use tollgate::decision::{Credit, Month};
 use tollgate::pool::message::{Group, RateRequest};
@@ -11,7 +12,6 @@ use tollgate::pool::{Message, SessionId, SyncReply, SyncRequest};
 use tollgate::reconcile::embedded::Rules;
 use tollgate::reconcile::redis::{Address, Redis, bucket_of};
 use tollgate::reconcile::store::{CreditKind, Purchase, Store};
-use tokio::runtime::Runtime;
 
 use crate::machine::{self, Process};
 use crate::median;
@@ -74,7 +74,8 @@ impl Caller {
             for account in &accounts {
                 store.create_account(account.clone(), Terms::default()).await.expect("a new account");
                 let amount = Credit::from_nanos(1_000_000_000_000);
-                let purchase = Purchase { account: account.clone(), id: "first".into(), amount, kind: CreditKind::Purchased };
+                let purchase =
+                    Purchase { account: account.clone(), id: "first".into(), amount, kind: CreditKind::Purchased };
                 store.add_credits(purchase).await.expect("credits are added");
             }
         });
@@ -85,7 +86,8 @@ impl Caller {
     /// Reports what was spent since, and borrows as much again.
     fn round(&mut self) {
         self.seq += 1;
-        let messages = self.accounts.iter().zip(&self.replies).map(|(account, reply)| self.message(account, reply.as_ref()));
+        let messages =
+            self.accounts.iter().zip(&self.replies).map(|(account, reply)| self.message(account, reply.as_ref()));
         let messages: Vec<Message> = messages.collect();
         let replies = self.runtime.block_on(self.store.exchange(messages)).expect("the server answers");
         for (reply, before) in replies.into_iter().zip(&mut self.replies) {
@@ -116,7 +118,12 @@ impl Caller {
             bye: false,
         };
         let rates = if self.rates { vec![self.rate()] } else { Vec::new() };
-        Message { account: account.clone(), session: SessionId { node: "node".into(), run: 1 }, sync: Some(sync), rates }
+        Message {
+            account: account.clone(),
+            session: SessionId { node: "node".into(), run: 1 },
+            sync: Some(sync),
+            rates,
+        }
     }
 
     fn rate(&self) -> RateRequest {

@@ -21,7 +21,10 @@ async fn two_sidecars_spend_one_balance_to_the_last_request() {
     let mut admitted = [0, 0];
     eventually("a denial for lack of credit on both", async || {
         let denials = [spend(&one, &mut admitted[0], "one").await, spend(&other, &mut admitted[1], "other").await];
-        denials.iter().all(|reason| matches!(reason, Some(api::Reason::CreditsDepleted | api::Reason::ExceedsBalance))).then_some(())
+        denials
+            .iter()
+            .all(|reason| matches!(reason, Some(api::Reason::CreditsDepleted | api::Reason::ExceedsBalance)))
+            .then_some(())
     })
     .await;
     assert!(admitted[0] > 0 && admitted[1] > 0, "both spend: {admitted:?}");
@@ -32,7 +35,11 @@ async fn two_sidecars_spend_one_balance_to_the_last_request() {
     }
     let third = Sidecar::on(&redis.url()).await;
     let account = third.look_up("acme").await;
-    assert_eq!((account.used.as_str(), account.leased.as_str()), ("0.01995", "0"), "all usage is told, all leases are back");
+    assert_eq!(
+        (account.used.as_str(), account.leased.as_str()),
+        ("0.01995", "0"),
+        "all usage is told, all leases are back"
+    );
 }
 
 /// Asks until it is denied, each request settled in full. The reason of the denial.

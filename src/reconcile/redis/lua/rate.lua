@@ -91,6 +91,7 @@ local function merge_last_minute(ended)
     for _ = 1, 4 do table.remove(ended) end
     return
   end
+  ended[before] = ended[last]
   for metric = 1, 3 do ended[before + metric] = max(ended[before + metric], ended[last + metric]) end
   for _ = 1, 4 do table.remove(ended) end
 end
