@@ -43,7 +43,11 @@ pub(super) async fn list(store: &Redis, after: Option<Arc<str>>, max: usize) -> 
 pub(super) async fn names(store: &Redis, after: &str, max: usize) -> Result<Vec<Arc<str>>, StoreError> {
     let args = arguments([after, &max.to_string()]);
     let calls: Vec<Call<'_>> = (0..BUCKETS)
-        .map(|bucket| Call { script: &store.scripts.names, key: store.layout.bucket(bucket), args: args.clone() })
+        .map(|bucket| Call {
+            script: &store.scripts.names,
+            keys: vec![store.layout.bucket(bucket)],
+            args: args.clone(),
+        })
         .collect();
     let mut names = Vec::new();
     for answer in store.connection.run(&calls).await? {

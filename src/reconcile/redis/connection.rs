@@ -19,11 +19,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// After a connection could not be made, callers are told so at once for this long: none of them waits behind the others.
 const UNREACHABLE_KEEP: Duration = Duration::from_millis(200);
 
-/// A script to run. All keys that it touches have the tag of `key`, so it runs where `key` is.
+/// A script to run. All keys that it touches begin with one of `keys`.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub script: &'a Script,
-    pub key: String,
+    pub keys: Vec<String>,
     pub args: Vec<Vec<u8>>,
 }
 
@@ -129,8 +129,8 @@ async fn evaluate<'a>(
 ) -> Result<Vec<Value>, RedisError> {
     let mut pipeline = Pipeline::new();
     pipeline.ignore_errors();
-    for Call { script, key, args } in calls {
-        pipeline.cmd("EVALSHA").arg(&script.hash).arg(1).arg(key).arg(args);
+    for Call { script, keys, args } in calls {
+        pipeline.cmd("EVALSHA").arg(&script.hash).arg(keys.len()).arg(keys).arg(args);
     }
     let count = pipeline.len();
     if count == 0 {

@@ -23,7 +23,7 @@ pub(super) async fn after(store: &Redis, after: u64, max: usize) -> Result<Vec<(
     let calls: Vec<Call<'_>> = (0..BUCKETS)
         .map(|bucket| Call {
             script: &store.scripts.events,
-            key: store.layout.bucket(bucket),
+            keys: vec![store.layout.bucket(bucket)],
             args: arguments([&first_id(after, bucket), &max.to_string()]),
         })
         .collect();

@@ -15,7 +15,7 @@ use crate::clock::UnixMs;
 use crate::reconcile::store::{KeyDigest, KeyRecord, StoreError};
 
 pub(super) async fn find(store: &Redis, digest: KeyDigest) -> Result<Option<Arc<str>>, StoreError> {
-    let find = Call { script: &store.scripts.key_find, key: store.layout.key(&digest), args: Vec::new() };
+    let find = Call { script: &store.scripts.key_find, keys: vec![store.layout.key(&digest)], args: Vec::new() };
     match store.run(find).await? {
         Value::Nil => Ok(None),
         account => Ok(Some(text(&account)?.into())),
@@ -56,7 +56,7 @@ pub(super) async fn revoke(store: &Redis, account: Arc<str>, id: String) -> Resu
 }
 
 fn own<'a>(store: &'a Redis, digest: &KeyDigest, args: Vec<Vec<u8>>) -> Call<'a> {
-    Call { script: &store.scripts.key_own, key: store.layout.key(digest), args }
+    Call { script: &store.scripts.key_own, keys: vec![store.layout.key(digest)], args }
 }
 
 async fn noted(store: &Redis, account: &str) -> Result<Vec<(KeyRecord, KeyDigest)>, StoreError> {

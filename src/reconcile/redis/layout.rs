@@ -29,7 +29,7 @@ impl Layout {
 }
 
 /// Which bucket an account is in.
-pub fn bucket_of(account: &str) -> u16 {
+pub(super) fn bucket_of(account: &str) -> u16 {
     crc16(account.as_bytes()) % BUCKETS
 }
 

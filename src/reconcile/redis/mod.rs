@@ -18,7 +18,7 @@ use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Drift, Message, Reply};
 use connection::{Call, Connection};
-use layout::Layout;
+use layout::{Layout, bucket_of};
 use scripts::{CLOCK, Script, Scripts};
 
 mod accounts;
@@ -38,7 +38,6 @@ mod terms;
 mod tests;
 
 pub use connection::Address;
-pub use layout::bucket_of;
 
 /// How long a server may take to answer: below the longest that a round may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -69,7 +68,7 @@ impl Redis {
 
     /// A call for the bucket of an account.
     fn call<'a>(&self, script: &'a Script, account: &str, args: Vec<Vec<u8>>) -> Call<'a> {
-        Call { script, key: self.layout.bucket(bucket_of(account)), args }
+        Call { script, keys: vec![self.layout.bucket(bucket_of(account))], args }
     }
 
     /// Runs one call.

@@ -13,6 +13,7 @@ if ARGV[5] == '1' then a[DECLINES], a[RETRY_AT] = 0, 0 end
 if ARGV[6] == '1' then a[PENDING] = {} end
 a[TERMS_VERSION] = version + 1
 set_terms(a, numbers)
+a[DUE_AT] = 0
 forget_unreached_thresholds(a)
 a[OPS] = a[OPS] + 1
 local events = announce(account, a)

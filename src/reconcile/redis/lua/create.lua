@@ -5,7 +5,7 @@ local time = store_time()
 if load_account(account) then return 'exists' end
 
 local a = {}
-for place = 1, TERMS_END do a[place] = 0 end
+for place = 1, DUE_AT do a[place] = 0 end
 a[SCHEMA], a[CREATED], a[NOW], a[TERMS_VERSION], a[DEPLETED] = SCHEMA_VERSION, time, time, 1, 1
 a[MONTH], a[MONTHS_PAST], a[ANNOUNCED], a[PENDING] = month_of(time), {}, {}, {}
 set_terms(a, numbers)

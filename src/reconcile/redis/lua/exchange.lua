@@ -1,6 +1,6 @@
--- One round for the accounts of a bucket: money and rates of each in one step.
+-- One round for some accounts: money and rates of each in one step.
 --
--- ARGV: for each account its name, the session, the sync request or an empty text, how many rate requests, and for each of
+-- KEYS: for each account the tag of its bucket. ARGV: for each account its name, the session, the sync request or an empty text, how many rate requests, and for each of
 -- them the group and the request. The answers are in the same order.
 
 local time = store_time()
@@ -14,10 +14,11 @@ local function visit_account(account, session, request, rates)
 end
 
 local answers, place = {}, 1
-while ARGV[place] do
+for number, bucket in ipairs(KEYS) do
+  tag = bucket
   local rates = {}
   for i = 1, tonumber(ARGV[place + 3]) do rates[i] = {ARGV[place + 2 + i * 2], ARGV[place + 3 + i * 2]} end
-  table.insert(answers, guarded(visit_account, ARGV[place], ARGV[place + 1], ARGV[place + 2], rates))
+  answers[number] = guarded(visit_account, ARGV[place], ARGV[place + 1], ARGV[place + 2], rates)
   place = place + 4 + #rates * 2
 end
 return answers

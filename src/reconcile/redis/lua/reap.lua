@@ -2,6 +2,9 @@
 --
 -- A visit is one call's view of an account: its state, the asker's name, and the records that end.
 
+-- Later than any time.
+local NEVER = 4503599627370496
+
 -- The first `most` members of a sorted set with scores up to `bound`, but for the asker and those that are gone.
 local function due(visit, set, bound, most)
   local beyond = most + 1 + #visit.gone
@@ -38,9 +41,15 @@ local function retire(visit, members)
   end
 end
 
+local function first_score(visit, set)
+  local found = call('ZRANGE', tag .. set .. visit.account, 0, 0, 'WITHSCORES')
+  return tonumber(found[2]) or NEVER
+end
+
 -- Takes the rights of silent sessions back and forgets old tombstones, few at a time, never the asker's.
 local function reap(visit)
   local a = visit.a
+  if a[NOW] < a[DUE_AT] then return end
   local set, bound = 'x:', a[NOW] - LIMBO - GRACE
   if a[RETURNS] == 1 then set, bound = 'y:', a[NOW] - GRACE end
   local silent = due(visit, set, bound, REAP_MAX)
@@ -50,6 +59,17 @@ local function reap(visit)
     visit.ended[silent[i]] = record
   end
   retire(visit, forgotten)
+  a[DUE_AT] = 0
+  if #silent + #forgotten == 0 then
+    a[DUE_AT] = min(first_score(visit, set) - bound + a[NOW], first_score(visit, 'z:') + TOMBSTONES)
+  end
+end
+
+-- A record that was just written may be the first that is due.
+local function note_due(a, record)
+  local due = record[ENDED] + TOMBSTONES
+  if record[STAGE] == OPEN then due = record[EXPIRES] + (a[RETURNS] == 1 and record[TTL] or LIMBO) + GRACE end
+  a[DUE_AT] = min(a[DUE_AT], due)
 end
 
 -- The generations of a session that have a record, as a list.

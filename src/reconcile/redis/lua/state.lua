@@ -1,6 +1,6 @@
 -- What is kept of an account and of a session, where it stands, and under which keys.
 --
--- KEYS[1] is the bucket's tag, the beginning of all its keys:
+-- The tag of an account's bucket is the beginning of all its keys:
 --   a:account  state          c:account  terms as written      s:account  session records, by session and generation
 --   x:account  open records by the end of their lease          y:account  the same, by that and the lease's life
 --   z:account  tombstones by the time of their end             g:account  generations of each session
@@ -23,6 +23,8 @@ local ATTEMPT, DECLINES, RETRY_AT, BOUGHT, PENDING = 30, 31, 32, 33, 35
 -- Of the terms, what the law looks at.
 local TERMS, SUSPENDED, RETURNS, LINE, LIMIT_KIND, LIMIT = 36, 36, 37, 38, 40, 41
 local CAN_BUY, MINIMUM, AMOUNT, IS_CAPPED, CAP, TERMS_END = 43, 44, 46, 48, 49, 50
+-- No record ends before this; 0 where that is not known.
+local DUE_AT = 51
 
 -- Values of LIMIT_KIND; a limit that only alerts is 2.
 local PAUSES = 1

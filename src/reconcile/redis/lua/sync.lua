@@ -9,7 +9,7 @@ local EXACT_USD, EXACT_NANOS = 4503599, 627370496 -- 2^52
 local SUM_USD, SUM_NANOS = 2305843009, 213693952 -- 2^61
 local ROUNDING_MARGIN = 8192
 
-local SHAPE = '^' .. string.rep('(%d+) ', 12) .. '([0-7])$'
+local SHAPE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([0-7])$'
 -- Bounds in the order in which they are told.
 local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
   'used before this month', 'terms', 'silence', 'flags'}
@@ -281,6 +281,7 @@ function sync(account, a, session, text, time)
   local events = announce(account, a)
   if visit.is_scarce == nil then visit.is_scarce = is_scarce(visit, q) end
   local answer = reply(visit, q, is_hungry)
+  if news then note_due(a, visit.record) end
 
   save_account(account, a)
   if news then save_record(visit) end
