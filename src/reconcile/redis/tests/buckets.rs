@@ -10,6 +10,9 @@ use super::super::rates;
 use crate::decision::adaptive::Adaptive;
 use crate::pool::{RatePool, RateRules};
 
+/// A minute or an instant, and tokens of each metric.
+type Four = (u64, [u64; 3]);
+
 /// As `RatePool` is written, field by field.
 #[derive(Debug, PartialEq, Deserialize)]
 pub struct Buckets {
@@ -21,7 +24,7 @@ pub struct Buckets {
     version: u64,
     states: Option<[Adaptive; 3]>,
     /// The current minute, its tokens, and those that ended.
-    minutes: (u64, [u64; 3], Vec<(u64, [u64; 3])>),
+    minutes: (u64, [u64; 3], Vec<Four>),
     sessions: BTreeMap<(String, u128), Borrower>,
 }
 
@@ -36,8 +39,8 @@ struct Borrower {
     heard: u64,
     at_hand: [u64; 3],
     at_hand_until: u64,
-    chunks: Vec<(u64, [u64; 3])>,
-    late: (u64, [u64; 3]),
+    chunks: Vec<Four>,
+    late: Four,
 }
 
 pub fn of_pool(pool: &RatePool) -> Buckets {
@@ -93,7 +96,7 @@ fn three(answer: &mut Answer) -> [u64; 3] {
     [answer.whole().unwrap(), answer.whole().unwrap(), answer.whole().unwrap()]
 }
 
-fn fours(mut flat: Answer) -> Vec<(u64, [u64; 3])> {
+fn fours(mut flat: Answer) -> Vec<Four> {
     let mut fours = Vec::new();
     while let Some(first) = flat.next() {
         fours.push((whole(&first).unwrap(), three(&mut flat)));

@@ -101,6 +101,14 @@ impl World {
         }
     }
 
+    /// Replaces a piece of the scripts. False where there is no such piece.
+    pub fn mutate(&mut self, right: &str, slip: &str) -> bool {
+        let code = &self.store.scripts.exchange.code;
+        let is_there = code.contains(right);
+        self.store.scripts.exchange = Script::of(&[&code.replace(right, slip)]);
+        is_there
+    }
+
     /// One step: some time passes, and one thing is said to both.
     pub fn step(&mut self) {
         self.pass();
