@@ -429,6 +429,8 @@ fn place(account: &str) -> usize {
 }
 
 fn record(pool: &Pool, now: UnixMs) -> AccountRecord {
+    // An account's time never runs back.
+    let now = now.max(UnixMs(of_pool(pool).now));
     crate::reconcile::embedded::record(pool.summary(now))
 }
 

@@ -19,7 +19,7 @@ type Key = ((String, u128), u32);
 pub struct State {
     account: String,
     created: u64,
-    now: u64,
+    pub now: u64,
     terms: Terms,
     terms_version: u64,
     promotional: Credit,
