@@ -28,6 +28,7 @@ fn main() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["baseline", listen] => baseline::serve(listen),
+        ["saturate", socket] => wire::saturate(socket),
         ["memory", state, accounts] => process::print_resident_bytes(state, accounts),
         parts => {
             println!("machine: {}", machine::name());

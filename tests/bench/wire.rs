@@ -49,6 +49,18 @@ pub fn measure() {
     report(&targets);
 }
 
+/// One long saturated run against the sidecar alone (`tcp` or `unix`), to look at it with a profiler.
+pub fn saturate(socket: &str) {
+    machine::pin_self(1);
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
+    let address = if socket == "unix" { sidecar.socket } else { sidecar.address };
+    let target = Target { name: "tollgate", address, server: 0, cpu_us: Vec::new(), p99_us: Vec::new() };
+    for _ in 0..5 {
+        println!("{:.2} us", cpu_per_request(&sidecar.process, &sidecar.keys, &target, SATURATED));
+    }
+}
+
 fn cpu_per_request(server: &Process, keys: &[String], target: &Target, pace: Pace) -> f64 {
     run(server, keys, target, pace).0
 }

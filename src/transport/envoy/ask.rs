@@ -71,8 +71,9 @@ pub enum Unclear {
 /// The prefix of headers that only we write.
 pub const OURS: &[u8] = b"x-tollgate-";
 
-/// Fields of Envoy's messages: attributes, inside them the request, inside it the HTTP request and what it consists of.
+/// Fields of Envoy's messages: a check's attributes, inside them the request, inside it the HTTP request and what it consists of.
 mod number {
+    pub const ATTRIBUTES: u64 = 1;
     pub const REQUEST: u64 = 4;
     pub const METADATA: u64 = 11;
     pub const HTTP: u64 = 2;
@@ -89,7 +90,17 @@ mod number {
 }
 
 impl<'a> Found<'a> {
-    /// Looks once through the attributes of a check; `None` where it is about no HTTP request.
+    /// Looks once through a `CheckRequest`; `None` where it is about no HTTP request.
+    pub fn in_check(check: &'a [u8], settings: &TransportSettings) -> Result<Option<Self>, Malformed> {
+        let mut attributes = &[][..];
+        for field in Fields::of(check) {
+            if let (number::ATTRIBUTES, content) = field? {
+                attributes = content;
+            }
+        }
+        Self::among(attributes, settings)
+    }
+
     pub fn among(attributes: &'a [u8], settings: &TransportSettings) -> Result<Option<Self>, Malformed> {
         let mut found = Self::default();
         let mut is_http = false;
