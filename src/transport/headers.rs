@@ -87,8 +87,12 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// A message, or bytes, of `length` follows.
+    /// A message, or bytes, of `length` follows. Nearly all are short, and then key and length are a byte each.
     pub fn begin(&mut self, field: u32, length: usize) {
+        if let (Ok(field @ ..16), Ok(length @ ..128)) = (u8::try_from(field), u8::try_from(length)) {
+            self.0.extend_from_slice(&[field << 3 | WireType::LengthDelimited as u8, length]);
+            return;
+        }
         encode_key(field, WireType::LengthDelimited, &mut self.0);
         encode_varint(u64::try_from(length).unwrap_or(u64::MAX), &mut self.0);
     }
