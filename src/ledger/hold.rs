@@ -45,7 +45,7 @@ pub(super) struct Past {
 }
 
 /// One hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Hold {
     /// A digest of what was asked.
     pub(super) content: u64,
@@ -207,11 +207,11 @@ impl Hold {
         self.extended = self.extended.saturating_add(more);
     }
 
-    /// Ends it: frees what was held and books `usage` in full.
-    pub(super) fn end(mut self, account: &mut Account, end: End, usage: Usage, now: Time) -> Past {
+    /// Ends it: frees what was held and books `usage` in full, or what was reported last.
+    pub(super) fn end(&mut self, account: &mut Account, end: End, usage: Option<Usage>, now: Time) -> Past {
         account.lease.held = account.lease.held.minus(self.cost);
         account.open = account.open.checked_sub(1).expect("every open hold is counted");
-        let cost = self.book(account, end, usage, [0; 3], now);
+        let cost = self.book(account, end, usage.unwrap_or(self.progress), [0; 3], now);
         Past {
             content: self.content,
             cost_answered: self.cost_answered,
@@ -222,13 +222,8 @@ impl Hold {
             end,
             shadow: self.shadow,
             capped: self.capped,
-            expired: (end == End::Expired).then(|| Box::new(self)),
+            expired: (end == End::Expired).then(|| Box::new(self.clone())),
         }
-    }
-
-    /// As last reported, for a hold that ends without a word.
-    pub(super) const fn last_progress(&self) -> Usage {
-        self.progress
     }
 
     /// Books `usage`, of which `counted` tokens were counted before; returns what it cost in all.

@@ -21,6 +21,7 @@ mod chunk;
 mod collect;
 mod compact;
 mod due;
+mod ended;
 mod hold;
 mod holds;
 mod lease;
@@ -276,7 +277,7 @@ impl Ledger {
                     break;
                 }
             }
-            shard.forget_ended(&self.rules, now.time, SWEEP_MAX);
+            shard.forget_ended(&self.rules, now.time, SWEEP_MAX, 0);
             shard.strangers.sweep(now.time, SWEEP_MAX);
         }
     }

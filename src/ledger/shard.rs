@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use super::LedgerSettings;
 use super::account::{Account, Refused, Seen};
 use super::due::{due_at, period};
-use super::hold::HoldKey;
-use super::holds::Holds;
+use super::holds::{HoldRef, Holds};
 use super::strangers::Strangers;
 use super::tally::Tally;
 use super::totals::{Counters, DeadLetter};
@@ -46,9 +45,9 @@ pub(super) struct Shard {
     pub(super) open: Tally,
     pub(super) ended: Tally,
     /// New holds, in the order of their admission, with the second in which to look at them first.
-    pub(super) deadlines_first: VecDeque<(u64, HoldKey)>,
+    pub(super) deadlines_first: VecDeque<(u64, HoldRef)>,
     /// Holds that were open then, by the second in which to look at them again.
-    pub(super) deadlines: Wheel<HoldKey>,
+    pub(super) deadlines: Wheel<HoldRef>,
     /// Accounts by the tick at which they have something to say.
     pub(super) due: Wheel<u32>,
     pub(super) strangers: Strangers,
