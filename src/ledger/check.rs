@@ -8,7 +8,7 @@ use super::account::Account;
 use super::answer::{Answer, Checked, Limits, Verdict};
 use super::hold::{Hold, HoldKey};
 use super::holds::Sought;
-use super::shard::{Rules, Shard, place};
+use super::shard::{Rules, Shard};
 use super::standing::{balance, limits, standing};
 use super::{Allowance, lease};
 use crate::clock::{Now, Time};
@@ -205,7 +205,7 @@ impl Shard {
     ) -> Answer {
         let life = life_of(rules, question.ask);
         let index = sought.key.account;
-        let account = self.accounts.get_mut(place(index)).expect("admitted accounts are known");
+        let account = self.accounts.get_mut(index).expect("admitted accounts are known");
         let hold = Hold::open(question.demand, charge, content, account.lease.month, life, now);
         assert!(hold.cost <= standing.money.rights, "only rights of a live lease are promised");
         let mut taken = None;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::hold::{HoldKey, Past};
+use super::hold::{Hold, HoldKey, Past};
 use crate::clock::Time;
 
 /// Ended holds, found by the hash of their key.
@@ -15,6 +15,8 @@ pub(super) struct Row {
     first: u32,
     /// The count of the newest of each chain; zero before there was one.
     chains: Vec<u32>,
+    /// Holds that expired, which may still be settled, by their rising counts; few ever do.
+    expired: VecDeque<(u32, Option<Box<Hold>>)>,
 }
 
 struct Remembered {
@@ -27,26 +29,39 @@ struct Remembered {
 
 impl Row {
     pub(super) const fn new() -> Self {
-        Self { row: VecDeque::new(), first: 1, chains: Vec::new() }
+        Self { row: VecDeque::new(), first: 1, chains: Vec::new(), expired: VecDeque::new() }
     }
 
     pub(super) fn get(&self, key: &HoldKey, hash: u64, now: Time) -> Option<&Past> {
         self.row.get(self.place_of(key, hash, now)?).map(|remembered| &remembered.past)
     }
 
-    pub(super) fn get_mut(&mut self, key: &HoldKey, hash: u64, now: Time) -> Option<&mut Past> {
+    /// What is remembered, and once the hold itself if it expired.
+    pub(super) fn settle(&mut self, key: &HoldKey, hash: u64, now: Time) -> Option<(&mut Past, Option<Box<Hold>>)> {
         let place = self.place_of(key, hash, now)?;
-        self.row.get_mut(place).map(|remembered| &mut remembered.past)
+        let count = self.first.saturating_add(u32::try_from(place).ok()?);
+        let expired = self.expired.binary_search_by_key(&count, |(count, _)| *count).ok();
+        let hold = expired.and_then(|place| self.expired.get_mut(place)).and_then(|(_, hold)| hold.take());
+        self.row.get_mut(place).map(|remembered| (&mut remembered.past, hold))
     }
 
     /// Puts a hold at the end of the row.
-    pub(super) fn push(&mut self, key: HoldKey, past: Past, until: Time, hash: impl Fn(&HoldKey) -> u64) {
+    pub(super) fn push(
+        &mut self,
+        key: HoldKey,
+        (past, expired): (Past, Option<Box<Hold>>),
+        until: Time,
+        hash: impl Fn(&HoldKey) -> u64,
+    ) {
         let next = u32::try_from(self.row.len()).ok().and_then(|length| self.first.checked_add(length));
         let is_crowded = self.row.len() >= self.chains.len() / 2;
         let count = match next {
             Some(count) if !is_crowded => count,
             Some(_) | None => self.chain_anew(&hash),
         };
+        if expired.is_some() {
+            self.expired.push_back((count, expired));
+        }
         let before = link(&mut self.chains, hash(&key), count);
         self.row.push_back(Remembered { until, key, before, past });
     }
@@ -56,10 +71,14 @@ impl Row {
         self.row.front().map(|remembered| remembered.until)
     }
 
+    /// Reads nothing of it: it was written long ago and is in no cache any more.
     pub(super) fn forget_oldest(&mut self) {
-        if self.row.pop_front().is_some() {
-            self.first = self.first.saturating_add(1);
+        if self.row.is_empty() {
+            return;
         }
+        drop(self.row.pop_front());
+        while self.expired.pop_front_if(|(count, _)| *count <= self.first).is_some() {}
+        self.first = self.first.saturating_add(1);
     }
 
     #[cfg(test)]
@@ -71,6 +90,9 @@ impl Row {
     fn chain_anew(&mut self, hash: &impl Fn(&HoldKey) -> u64) -> u32 {
         let chains = self.row.len().saturating_add(1).saturating_mul(4).next_power_of_two();
         self.chains = vec![0; chains.max(self.chains.len())];
+        for (count, _) in &mut self.expired {
+            *count = count.saturating_sub(self.first).saturating_add(1);
+        }
         self.first = 1;
         let mut count = self.first;
         for remembered in &mut self.row {

@@ -36,8 +36,6 @@ pub(super) struct Past {
     out_max: u64,
     cost: Credit,
     held: Credit,
-    /// Of an expired one, which may still be settled.
-    pub(super) expired: Option<Box<Hold>>,
     life: Millis,
     end: End,
     shadow: Option<Reason>,
@@ -90,12 +88,17 @@ impl Past {
     }
 
     /// Books a settle that comes after expiry: the difference to what was booked then. Returns that difference too.
-    pub(super) fn settle_late(&mut self, account: &mut Account, usage: Usage, now: Time) -> Option<(Ended, Credit)> {
-        let mut hold = self.expired.take()?;
+    pub(super) fn settle_late(
+        &mut self,
+        mut hold: Box<Hold>,
+        account: &mut Account,
+        usage: Usage,
+        now: Time,
+    ) -> (Ended, Credit) {
         let before = self.cost;
         self.cost = hold.book(account, End::Settled, usage, tokens_of(hold.progress), now);
         self.end = End::Settled;
-        Some((self.ended(), self.cost.minus(before)))
+        (self.ended(), self.cost.minus(before))
     }
 }
 
@@ -222,7 +225,6 @@ impl Hold {
             end,
             shadow: self.shadow,
             capped: self.capped,
-            expired: (end == End::Expired).then(|| Box::new(self.clone())),
         }
     }
 

@@ -6,6 +6,7 @@ use std::hash::BuildHasher as _;
 
 use super::ended::Row;
 use super::hold::{Hold, HoldKey, Past};
+use super::pages::Pages;
 use crate::clock::Time;
 
 /// Open and ended holds by their key.
@@ -15,7 +16,7 @@ pub(super) struct Holds {
     hasher: foldhash::fast::RandomState,
     table: hashbrown::HashTable<u32>,
     /// The place that was left last is taken next: it is still in the cache.
-    open: slab::Slab<Opened>,
+    open: Pages<Opened>,
     serial: u32,
     ended: Row,
 }
@@ -30,7 +31,7 @@ pub(super) struct Sought {
 /// Where a hold was opened, and which of those that had this place it is.
 #[derive(Clone, Copy)]
 pub(super) struct HoldRef {
-    place: usize,
+    place: u32,
     serial: u32,
 }
 
@@ -45,7 +46,7 @@ impl Holds {
         Self {
             hasher: foldhash::fast::RandomState::default(),
             table: hashbrown::HashTable::new(),
-            open: slab::Slab::new(),
+            open: Pages::new(),
             serial: 0,
             ended: Row::new(),
         }
@@ -56,16 +57,16 @@ impl Holds {
     }
 
     /// Where an open hold is.
-    pub(super) fn place_of(&self, sought: &Sought) -> Option<usize> {
-        let is_it = |place: &u32| self.at(super::shard::place(*place)).is_some_and(|opened| opened.key == sought.key);
-        self.table.find(sought.hash, is_it).map(|place| super::shard::place(*place))
+    pub(super) fn place_of(&self, sought: &Sought) -> Option<u32> {
+        let is_it = |place: &u32| self.at(*place).is_some_and(|opened| opened.key == sought.key);
+        self.table.find(sought.hash, is_it).copied()
     }
 
-    pub(super) fn at(&self, place: usize) -> Option<&Opened> {
+    pub(super) fn at(&self, place: u32) -> Option<&Opened> {
         self.open.get(place)
     }
 
-    pub(super) fn at_mut(&mut self, place: usize) -> Option<&mut Hold> {
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Hold> {
         self.open.get_mut(place).map(|opened| &mut opened.hold)
     }
 
@@ -79,8 +80,9 @@ impl Holds {
         self.ended.get(&sought.key, sought.hash, now)
     }
 
-    pub(super) fn past_mut(&mut self, sought: &Sought, now: Time) -> Option<&mut Past> {
-        self.ended.get_mut(&sought.key, sought.hash, now)
+    /// As [`Holds::past`], with the hold itself if it expired: once, to settle it late.
+    pub(super) fn settle_past(&mut self, sought: &Sought, now: Time) -> Option<(&mut Past, Option<Box<Hold>>)> {
+        self.ended.settle(&sought.key, sought.hash, now)
     }
 
     /// Opens a hold under a key that is not known.
@@ -89,22 +91,22 @@ impl Holds {
         let serial = self.serial;
         let place = self.open.insert(Opened { key: sought.key, serial, hold });
         let (open, hasher) = (&self.open, &self.hasher);
-        self.table.insert_unique(sought.hash, small_place(place), |place| {
-            open.get(super::shard::place(*place)).map_or(0, |opened| hasher.hash_one(opened.key))
+        self.table.insert_unique(sought.hash, place, |place| {
+            open.get(*place).map_or(0, |opened| hasher.hash_one(opened.key))
         });
         HoldRef { place, serial }
     }
 
     /// Takes out a hold that was just ended.
-    pub(super) fn remove(&mut self, sought: &Sought, place: usize) {
-        if let Ok(entry) = self.table.find_entry(sought.hash, |other| *other == small_place(place)) {
+    pub(super) fn remove(&mut self, sought: &Sought, place: u32) {
+        if let Ok(entry) = self.table.find_entry(sought.hash, |other| *other == place) {
             entry.remove();
         }
-        drop(self.open.try_remove(place));
+        drop(self.open.remove(place));
     }
 
     /// Puts a hold that ended at the end of the row.
-    pub(super) fn remember(&mut self, sought: &Sought, past: Past, until: Time) {
+    pub(super) fn remember(&mut self, sought: &Sought, past: (Past, Option<Box<Hold>>), until: Time) {
         let hasher = &self.hasher;
         self.ended.push(sought.key, past, until, |key| hasher.hash_one(key));
     }
@@ -131,8 +133,4 @@ impl Holds {
     pub(super) fn all_past(&self) -> impl Iterator<Item = &Past> {
         self.ended.iter()
     }
-}
-
-fn small_place(place: usize) -> u32 {
-    u32::try_from(place).expect("holds_max is far below 2^32")
 }

@@ -6,7 +6,7 @@ use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
 use super::check::{DEADLINE_LOOK_MAX, look_at, take};
 use super::hold::{Hold, HoldKey, Past, check_usage};
 use super::holds::Sought;
-use super::shard::{Rules, Shard, place};
+use super::shard::{Rules, Shard};
 use super::standing::standing;
 use crate::clock::{Now, Time};
 use crate::decision::{Credit, Decision, Demand, RateKey, RequestId, ServiceTier, Usage, decide};
@@ -26,7 +26,7 @@ impl Shard {
         let sought = self.holds.seek(key);
         let open = self.place_if_open(rules, &sought, now);
         let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else { return Err(self.not_open(&sought, now)) };
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         hold.progress(account, usage, now)?;
         hold.renew(now);
         account.used_at = now;
@@ -45,7 +45,7 @@ impl Shard {
             &rules.catalogue,
             Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
         )?;
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         let demand = extension(hold, more);
         let Some(mut standing) = standing(account, rules, &demand, false, now) else {
             return Err(HoldError::UnknownAccount);
@@ -79,12 +79,11 @@ impl Shard {
         if let Some(place) = self.place_if_open(rules, &sought, now) {
             return Ok(self.end(rules, &sought, place, (End::Settled, Some(usage)), now));
         }
-        let past = self.holds.past_mut(&sought, now).ok_or(HoldError::NotFound)?;
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let (past, expired) = self.holds.settle_past(&sought, now).ok_or(HoldError::NotFound)?;
+        let Some(expired) = expired else { return Ok(Ended { repeated: true, ..past.ended() }) };
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         account.roll_over(now);
-        let Some((settled, more)) = past.settle_late(account, usage, now) else {
-            return Ok(Ended { repeated: true, ..past.ended() });
-        };
+        let (settled, more) = past.settle_late(expired, account, usage, now);
         account.used_at = now;
         account.assert_invariants();
         self.counters.late_settles = self.counters.late_settles.saturating_add(1);
@@ -107,7 +106,7 @@ impl Shard {
         let model = rules.catalogue.model_id(fallback.model).ok_or(HoldError::NotFound)?;
         let priced = rules.catalogue.model(model).and_then(|model| model.price(fallback.service_tier, now.unix));
         let price = priced.ok_or(HoldError::NotFound)?;
-        let account = self.accounts.get_mut(place(key.account)).ok_or(HoldError::UnknownAccount)?;
+        let account = self.accounts.get_mut(key.account).ok_or(HoldError::UnknownAccount)?;
         account.roll_over(now.time);
         let rate_key = match fallback.service_tier {
             ServiceTier::Standard | ServiceTier::Priority => Some(RateKey { model, fast: false }),
@@ -119,7 +118,7 @@ impl Shard {
         self.open.up(&rules.holds_open);
         let past = hold.end(account, End::Settled, Some(usage), now.time);
         let sought = self.holds.seek(key);
-        Ok(self.remember(rules, &sought, past, now.time))
+        Ok(self.remember(rules, &sought, (past, None), now.time))
     }
 
     pub(super) fn release(&mut self, rules: &Rules, key: HoldKey, now: Time) -> Result<Ended, HoldError> {
@@ -152,7 +151,7 @@ impl Shard {
     }
 
     /// Where a hold is, if it is open; one past its deadline ends here.
-    fn place_if_open(&mut self, rules: &Rules, sought: &Sought, now: Time) -> Option<usize> {
+    fn place_if_open(&mut self, rules: &Rules, sought: &Sought, now: Time) -> Option<u32> {
         let place = self.holds.place_of(sought)?;
         if self.holds.at(place).is_some_and(|opened| opened.hold.is_past(now)) {
             self.expire(rules, sought.key, now);
@@ -169,22 +168,21 @@ impl Shard {
     }
 
     /// The one end of an open hold: with the usage that is told, or what was reported last.
-    fn end(&mut self, rules: &Rules, sought: &Sought, at: usize, end: (End, Option<Usage>), now: Time) -> Ended {
+    fn end(&mut self, rules: &Rules, sought: &Sought, at: u32, end: (End, Option<Usage>), now: Time) -> Ended {
         let hold = self.holds.at_mut(at).expect("its place was looked up just now");
-        let account = self.accounts.get_mut(place(sought.key.account)).expect("an account outlives its holds");
+        let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
         account.roll_over(now);
         let (end, usage) = end;
         let past = hold.end(account, end, usage, now);
+        let expired = (end == End::Expired).then(|| Box::new(hold.clone()));
         self.holds.remove(sought, at);
-        self.remember(rules, sought, past, now)
+        self.remember(rules, sought, (past, expired), now)
     }
 
     /// What follows from the end of a hold: it is booked already, and is remembered and counted.
-    fn remember(&mut self, rules: &Rules, sought: &Sought, past: Past, now: Time) -> Ended {
-        // First of all: what it touches was not looked at for long, and comes into the cache while the rest is done.
-        self.forget_ended(rules, now, 2, 1);
-        let account = self.accounts.get_mut(place(sought.key.account)).expect("an account outlives its holds");
-        let ended = past.ended();
+    fn remember(&mut self, rules: &Rules, sought: &Sought, past: (Past, Option<Box<Hold>>), now: Time) -> Ended {
+        let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
+        let ended = past.0.ended();
         let until = now.after(rules.settings.ended_keep);
         account.remembered_until = account.remembered_until.max(until);
         if ended.end != End::Expired {
@@ -193,17 +191,29 @@ impl Shard {
         account.assert_invariants();
         self.open.down(&rules.holds_open);
         self.counters.count_overrun(ended.overrun);
+        self.make_room_for_ended(rules);
         self.holds.remember(sought, past, until);
         self.ended.up(&rules.holds_ended);
         self.reschedule_used(rules, sought.key.account, now);
         ended
     }
 
-    /// Forgets at most `max` ended holds: those past their time, and the oldest, until there is room for `more`.
-    pub(super) fn forget_ended(&mut self, rules: &Rules, now: Time, max: usize, more: usize) {
+    /// Forgets the oldest ended holds, two at most, until there is room for one more. Those past their time wait for
+    /// a sweep: it reads them in a row, where here each would have to be waited for.
+    fn make_room_for_ended(&mut self, rules: &Rules) {
+        for _ in 0..2 {
+            if self.ended.here() == 0 || self.ended.of_all(&rules.holds_ended) < rules.settings.ended_max {
+                return;
+            }
+            self.holds.forget_oldest();
+            self.ended.down(&rules.holds_ended);
+        }
+    }
+
+    /// Forgets at most `max` ended holds that are past their time.
+    pub(super) fn forget_ended(&mut self, rules: &Rules, now: Time, max: usize) {
         for _ in 0..max {
-            let above = self.ended.of_all(&rules.holds_ended).saturating_add(more) > rules.settings.ended_max;
-            if self.holds.oldest().is_none_or(|until| !above && now < until) {
+            if self.holds.oldest().is_none_or(|until| now < until) {
                 return;
             }
             self.holds.forget_oldest();

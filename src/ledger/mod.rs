@@ -27,6 +27,7 @@ mod holds;
 mod lease;
 mod lifecycle;
 mod meter;
+mod pages;
 mod propose;
 mod shard;
 mod standing;
@@ -277,7 +278,7 @@ impl Ledger {
                     break;
                 }
             }
-            shard.forget_ended(&self.rules, now.time, SWEEP_MAX, 0);
+            shard.forget_ended(&self.rules, now.time, SWEEP_MAX);
             shard.strangers.sweep(now.time, SWEEP_MAX);
         }
     }
