@@ -76,7 +76,7 @@ impl Row {
         if self.row.is_empty() {
             return;
         }
-        drop(self.row.pop_front());
+        self.row.drain(..1);
         while self.expired.pop_front_if(|(count, _)| *count <= self.first).is_some() {}
         self.first = self.first.saturating_add(1);
     }

@@ -90,7 +90,7 @@ impl Past {
     /// Books a settle that comes after expiry: the difference to what was booked then. Returns that difference too.
     pub(super) fn settle_late(
         &mut self,
-        mut hold: Box<Hold>,
+        mut hold: Hold,
         account: &mut Account,
         usage: Usage,
         now: Time,

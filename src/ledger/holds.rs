@@ -102,7 +102,7 @@ impl Holds {
         if let Ok(entry) = self.table.find_entry(sought.hash, |other| *other == place) {
             entry.remove();
         }
-        drop(self.open.remove(place));
+        self.open.remove(place);
     }
 
     /// Puts a hold that ended at the end of the row.

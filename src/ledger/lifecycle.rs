@@ -25,7 +25,9 @@ impl Shard {
         check_usage(&rules.catalogue, usage)?;
         let sought = self.holds.seek(key);
         let open = self.place_if_open(rules, &sought, now);
-        let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else { return Err(self.not_open(&sought, now)) };
+        let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else {
+            return Err(self.not_open(&sought, now));
+        };
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         hold.progress(account, usage, now)?;
         hold.renew(now);
@@ -40,7 +42,9 @@ impl Shard {
         check_usage(&rules.catalogue, Usage { generated: more, ..Usage::default() })?;
         let sought = self.holds.seek(key);
         let open = self.place_if_open(rules, &sought, now);
-        let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else { return Err(self.not_open(&sought, now)) };
+        let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else {
+            return Err(self.not_open(&sought, now));
+        };
         check_usage(
             &rules.catalogue,
             Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
@@ -83,7 +87,7 @@ impl Shard {
         let Some(expired) = expired else { return Ok(Ended { repeated: true, ..past.ended() }) };
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         account.roll_over(now);
-        let (settled, more) = past.settle_late(expired, account, usage, now);
+        let (settled, more) = past.settle_late(*expired, account, usage, now);
         account.used_at = now;
         account.assert_invariants();
         self.counters.late_settles = self.counters.late_settles.saturating_add(1);

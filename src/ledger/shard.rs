@@ -135,9 +135,8 @@ impl Shard {
         account.declared = rules.declared.load(Ordering::Relaxed);
         let index = self.accounts.insert(account);
         let accounts = &self.accounts;
-        self.table.insert_unique(hash, index, |index| {
-            accounts.get(*index).map_or(0, |account| rules.hash(&account.name))
-        });
+        self.table
+            .insert_unique(hash, index, |index| accounts.get(*index).map_or(0, |account| rules.hash(&account.name)));
         Some(index)
     }
 
