@@ -42,6 +42,11 @@ pub(super) struct Rate<const N: usize> {
     second: Time,
     /// Something changed that the pool has not heard.
     dirty: bool,
+    /// A chunk's rest went back that comes back in full only if the pool hears of it soon.
+    pressing: bool,
+    /// Whether the chunks are small, which may come back at any time.
+    fresh_small: bool,
+    old_small: bool,
     off: Off,
 }
 
@@ -100,6 +105,9 @@ impl<const N: usize> Rate<N> {
             used_at: now,
             second: now,
             dirty: false,
+            pressing: false,
+            fresh_small: false,
+            old_small: false,
             off: Off::No,
         }
     }
@@ -154,6 +162,7 @@ impl<const N: usize> Rate<N> {
         }
         self.drain(now);
         self.dirty = true;
+        self.pressing |= (fresh_dead && !self.fresh_small) || (old_dead && !self.old_small);
         for meter in &mut self.meters {
             let fresh = if fresh_dead { std::mem::take(&mut meter.fresh) } else { 0 };
             let old = if old_dead { std::mem::take(&mut meter.old) } else { 0 };
@@ -239,7 +248,8 @@ impl<const N: usize> Rate<N> {
             if self.runs_low(now) { gap } else { ahead.max(gap) }
         });
         let chunk_left = self.meters.iter().any(|meter| meter.fresh > 0 || meter.old > 0);
-        let report_every = if self.meters.iter().any(Meter::is_pressing) { every } else { every.max(REPORT_SMALL) };
+        let pressing = self.pressing || self.meters.iter().any(Meter::is_pressing);
+        let report_every = if pressing { every } else { every.max(REPORT_SMALL) };
         let report = self.dirty.then(|| if self.off == Off::Newly { gap } else { self.asked.after(report_every) });
         let bury = chunk_left.then(|| self.fresh_until.max(self.old_until).max(self.asked.after(every)));
         [refill, report, bury].into_iter().flatten().min()
@@ -254,7 +264,7 @@ impl<const N: usize> Rate<N> {
         }
         self.seq = self.seq.saturating_add(1);
         self.asked = now;
-        self.dirty = false;
+        (self.dirty, self.pressing) = (false, false);
         let in_use = now.since(self.used_at) < SECOND && !closing;
         let (fresh_until, old_until) = (self.fresh_until, self.old_until);
         let ahead = now.after(REFILL_AHEAD);
@@ -321,8 +331,8 @@ impl<const N: usize> Rate<N> {
             }
         }
         if fresh_any {
-            self.old_until = self.fresh_until;
-            self.fresh_until = until;
+            (self.old_until, self.old_small) = (self.fresh_until, self.fresh_small);
+            (self.fresh_until, self.fresh_small) = (until, until.since(self.asked) > SECOND);
         }
         self.answered = now;
     }
