@@ -247,12 +247,25 @@ impl<const N: usize> Rate<N> {
             let ahead = self.fresh_until.before(REFILL_AHEAD);
             if self.runs_low(now) { gap } else { ahead.max(gap) }
         });
-        let chunk_left = self.meters.iter().any(|meter| meter.fresh > 0 || meter.old > 0);
-        let pressing = self.pressing || self.meters.iter().any(Meter::is_pressing);
-        let report_every = if pressing { every } else { every.max(REPORT_SMALL) };
-        let report = self.dirty.then(|| if self.off == Off::Newly { gap } else { self.asked.after(report_every) });
-        let bury = chunk_left.then(|| self.fresh_until.max(self.old_until).max(self.asked.after(every)));
-        [refill, report, bury].into_iter().flatten().min()
+        let news = self.dirty.then(|| self.report_at(gap, every));
+        let buries = [
+            (self.fresh_until, self.fresh_small, self.meters.iter().any(|meter| meter.fresh > 0)),
+            (self.old_until, self.old_small, self.meters.iter().any(|meter| meter.old > 0)),
+        ];
+        let bury = buries.into_iter().filter(|(.., is_left)| *is_left).map(|(until, is_small, _)| {
+            // The rest of a small chunk comes back in full whenever it does, that of another one only for a while.
+            until.max(if is_small { self.asked.after(every.max(REPORT_SMALL)) } else { gap })
+        });
+        [refill, news].into_iter().flatten().chain(bury).min()
+    }
+
+    /// When news is told that nobody waits for.
+    fn report_at(&self, gap: Time, every: Duration) -> Time {
+        if self.pressing || self.off == Off::Newly {
+            return gap;
+        }
+        let soon = self.off == Off::Still || self.meters.iter().any(Meter::is_pressing);
+        self.asked.after(if soon { every } else { every.max(REPORT_SMALL) })
     }
 
     /// What to say now; asks that waited are answered by it. With `closing` nothing is asked for.
