@@ -325,6 +325,7 @@ impl<const N: usize> Rate<N> {
     pub(super) fn hear(&mut self, heard: [Heard; N], burst_seconds: u32, until: Time, now: Time) {
         self.bury_dead(now);
         let fresh_any = heard.iter().any(|heard| heard.fresh > 0);
+        let was_old = self.meters.iter().any(|meter| meter.old > 0);
         self.burst_seconds = burst_seconds;
         self.level_at = now;
         for (meter, heard) in self.meters.iter_mut().zip(heard) {
@@ -335,8 +336,9 @@ impl<const N: usize> Rate<N> {
             let mut rest = lent;
             if fresh_any {
                 let fresh = small(heard.fresh.min(lent));
-                rest = lent.saturating_sub(u64::from(fresh)).saturating_add(u64::from(meter.old));
-                (meter.old, meter.fresh) = (meter.fresh, fresh);
+                rest = lent.saturating_sub(u64::from(fresh));
+                // What is left of two chunks becomes one: an ask may wait for all of it together.
+                (meter.old, meter.fresh) = (meter.old.saturating_add(meter.fresh), fresh);
             }
             if rest > 0 {
                 meter.give_back(rest);
@@ -344,7 +346,11 @@ impl<const N: usize> Rate<N> {
             }
         }
         if fresh_any {
-            (self.old_until, self.old_small) = (self.fresh_until, self.fresh_small);
+            (self.old_until, self.old_small) = if was_old {
+                (self.old_until.min(self.fresh_until), self.old_small && self.fresh_small)
+            } else {
+                (self.fresh_until, self.fresh_small)
+            };
             (self.fresh_until, self.fresh_small) = (until, until.since(self.asked) > SECOND);
         }
         self.answered = now;
