@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Our own API: clients are made too (for the command line and the tests), and reflection tells of it.
 const OURS: [&str; 2] = ["tollgate/v1/admission.proto", "tollgate/v1/accounts.proto"];
 /// A trimmed view of Envoy's API: kept out of reflection, which would pass it off as the whole.
-const ENVOY: [&str; 1] = ["envoy/service/auth/v3/external_auth.proto"];
+const ENVOY: [&str; 1] = ["envoy/config/core/v3/base.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

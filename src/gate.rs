@@ -9,7 +9,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use rust_decimal::prelude::ToPrimitive;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Now, Time};
 use crate::decision::{Ask, Catalogue, Credit, Denial, Reason, RequestId, Short, Usage};
 use crate::ledger::{Allowance, Answer, Checked, Ended, Extended, HoldError, Ledger, Verdict, WithoutHold};
 use crate::pool::SessionId;
@@ -68,8 +68,8 @@ pub struct GateParts {
 }
 
 /// What the ledger lacks to answer by itself.
-#[derive(Clone, Copy)]
-enum Lack {
+#[derive(Clone, Copy, Debug)]
+pub enum Lack {
     Account,
     Lease(Short),
 }
@@ -92,16 +92,27 @@ impl Gate {
     /// May this request run?
     pub async fn check(&self, ask: &Ask<'_>) -> Answer {
         let began = self.clock.now();
-        let check = |now| answered(self.ledger.check(ask, now));
-        let answer = match check(began) {
+        match self.check_now(ask, began) {
             Ok(answer) => answer,
-            Err(lack) => match self.ask_pool(ask.account, lack, check).await {
-                Ok(answer) => answer,
-                Err(Unhelped::Outrun(short)) => denied(outrun(short)),
-                Err(Unhelped::Away) => self.without_pool(ask),
-            },
+            Err(lack) => self.check_later(ask, lack, began.time).await,
+        }
+    }
+
+    /// May this request run? From memory alone; what is lacking was noted, and [`Gate::check_later`] gets it.
+    pub fn check_now(&self, ask: &Ask<'_>, began: Now) -> Result<Answer, Lack> {
+        let answer = answered(self.ledger.check(ask, began))?;
+        self.series.decided(&answer, self.clock.time().since(began.time));
+        Ok(answer)
+    }
+
+    /// May this request run? After the pool was asked for what [`Gate::check_now`], begun at `began`, found lacking.
+    pub async fn check_later(&self, ask: &Ask<'_>, lack: Lack, began: Time) -> Answer {
+        let answer = match self.ask_pool(ask.account, lack, |now| answered(self.ledger.check(ask, now))).await {
+            Ok(answer) => answer,
+            Err(Unhelped::Outrun(short)) => denied(outrun(short)),
+            Err(Unhelped::Away) => self.without_pool(ask),
         };
-        self.series.decided(&answer, self.clock.now().time.since(began.time));
+        self.series.decided(&answer, self.clock.time().since(began));
         answer
     }
 
@@ -164,6 +175,16 @@ impl Gate {
     /// Whose API key this is, from memory where it was seen lately.
     pub async fn owner_of(&self, digest: KeyDigest) -> KeyOwner {
         self.keys.owner_of(digest, Instant::now() + self.settings.pool_wait).await
+    }
+
+    /// Whose API key this is, where memory alone can tell.
+    pub fn owner_now(&self, digest: &KeyDigest, now: Time) -> Option<KeyOwner> {
+        self.keys.owner_now(digest, now)
+    }
+
+    /// The one clock of this sidecar.
+    pub fn now(&self) -> Now {
+        self.clock.now()
     }
 
     pub fn catalogue(&self) -> &Catalogue {

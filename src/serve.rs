@@ -25,6 +25,9 @@ mod rooms;
 use ports::Ports;
 use rooms::Rooms;
 
+/// A third of a worker's share: enough to renew leases under any load, too little to delay decisions.
+const BACKGROUND_NICENESS: i32 = 5;
+
 /// Run a sidecar.
 ///
 /// Settings come from a file, the environment and flags; the later wins. What is `--hold-life` as a flag is
@@ -103,6 +106,7 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
     tokio::spawn(serve_http(pages, ports.http_listener.try_clone()?, until(loops_stop)));
     let (stop_serving, serving_stop) = watch::channel(false);
     let mut servers = rooms.start_servers(&settings, &mut ports, &health, &serving_stop)?;
+    step_back();
 
     ready.send_replace(None);
     greet(&settings, &ports, is_demo).await?;
@@ -130,6 +134,15 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
         else => tracing::warn!("stopped without a last round; leases come back when they expire"),
     }
     Ok(served?)
+}
+
+/// Lets decisions go first where cores are scarce. This thread, and those it begins from now on, do what can wait a little:
+/// rounds, the store, operators and pages.
+fn step_back() {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), BACKGROUND_NICENESS) {
+        tracing::debug!(%error, "background work keeps its priority");
+    }
 }
 
 /// Says once that it is ready: the demo to a person, with what to try; else a line in the log.

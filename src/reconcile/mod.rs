@@ -54,7 +54,7 @@ impl Default for RoundSettings {
     fn default() -> Self {
         Self {
             every: Duration::from_millis(200),
-            batch_max: 1_000,
+            batch_max: 256,
             exchange_max: Duration::from_secs(5),
             back_off_max: Duration::from_secs(5),
             waiters_max: 65_536,

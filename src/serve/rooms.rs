@@ -96,7 +96,7 @@ impl Rooms {
             })?;
         }
         let operators = Operators { accounts: self.accounts.clone() };
-        let listener = Listener::Tcp(ports.accounts_listener.try_clone()?);
+        let listener = ports.accounts_listener.try_clone()?;
         let (wire, health, stop) = (settings.transport.wire, health.clone(), until(stop.clone()));
         tokio::spawn(async move {
             let served = serve_accounts(operators, &wire, &health, listener, stop).await;

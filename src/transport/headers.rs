@@ -58,6 +58,25 @@ impl Writer {
         Self(Vec::with_capacity(bytes))
     }
 
+    /// Leaves room for what [`Writer::framed`] puts in front.
+    pub fn behind_a_frame(bytes: usize) -> Self {
+        let mut writer = Self::with_capacity(FRAME_BYTES + bytes);
+        writer.0.resize(FRAME_BYTES, 0);
+        writer
+    }
+
+    /// This message as `field` of another one, after the fields in `before`, in the frame of a gRPC call: not compressed,
+    /// and how long. Begun with [`Writer::behind_a_frame`].
+    pub fn framed(mut self, field: u32, mut before: Self) -> Bytes {
+        before.begin(field, self.0.len() - FRAME_BYTES);
+        let message = before.0.len() + self.0.len() - FRAME_BYTES;
+        let start = FRAME_BYTES - PREFIX_BYTES - before.0.len();
+        let prefix = &mut self.0[start..FRAME_BYTES];
+        prefix[1..PREFIX_BYTES].copy_from_slice(&u32::try_from(message).expect("an answer is small").to_be_bytes());
+        prefix[PREFIX_BYTES..].copy_from_slice(&before.0);
+        Bytes::from(self.0).slice(start..)
+    }
+
     pub fn write_number(&mut self, field: u32, number: u64) {
         encode_key(field, WireType::Varint, &mut self.0);
         encode_varint(number, &mut self.0);
@@ -68,8 +87,12 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// A message, or bytes, of `length` follows.
+    /// A message, or bytes, of `length` follows. Nearly all are short, and then key and length are a byte each.
     pub fn begin(&mut self, field: u32, length: usize) {
+        if let (Ok(field @ ..16), Ok(length @ ..128)) = (u8::try_from(field), u8::try_from(length)) {
+            self.0.extend_from_slice(&[field << 3 | WireType::LengthDelimited as u8, length]);
+            return;
+        }
         encode_key(field, WireType::LengthDelimited, &mut self.0);
         encode_varint(u64::try_from(length).unwrap_or(u64::MAX), &mut self.0);
     }
@@ -83,6 +106,11 @@ impl Writer {
         self.0.into()
     }
 }
+
+/// Room in front of an answer: the prefix of a gRPC message, and the fields around the answer.
+const FRAME_BYTES: usize = 32;
+/// The prefix of a gRPC message: a flag, and its length.
+const PREFIX_BYTES: usize = 5;
 
 /// The longest value that is usual: the list of policies.
 const VALUE_BYTES: usize = 128;

@@ -7,6 +7,8 @@
 pub mod accounts;
 mod admission;
 mod body;
+mod calls;
+mod connection;
 mod envoy;
 pub mod headers;
 pub mod http;
@@ -16,6 +18,7 @@ mod request_id;
 pub mod serve;
 pub mod settings;
 pub mod status;
+mod unvectored;
 pub mod wire;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub mod tollgate {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.bin"));
 }
 
-/// The part of Envoy's external authorization that is read and written here.
+/// The part of Envoy's dynamic metadata that is looked into.
 pub mod envoy {
     #![allow(
         clippy::all,
@@ -22,5 +22,5 @@ pub mod envoy {
         clippy::allow_attributes_without_reason,
         reason = "made by prost and tonic"
     )]
-    tonic::include_proto!("envoy.service.auth.v3");
+    tonic::include_proto!("envoy.config.core.v3");
 }

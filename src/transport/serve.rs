@@ -1,27 +1,32 @@
 //! Ports: listeners and shutdown futures come in, and a port is served until the one or through the other ends.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::accounts::Operators;
+use super::connection::{Served, serve_connection};
 use super::http::Unready;
-use super::proto::envoy::authorization_server::{AuthorizationServer, SERVICE_NAME as AUTHORIZATION};
 use super::proto::tollgate::DESCRIPTORS;
 use super::proto::tollgate::accounts_server::{AccountsServer, SERVICE_NAME as ACCOUNTS};
 use super::proto::tollgate::admission_server::{AdmissionServer, SERVICE_NAME as ADMISSION};
@@ -32,12 +37,9 @@ const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
-/// How often a silent connection is asked whether it lives, and how long it has to say so.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
-/// What one call, and one connection, may send unasked: a body of usual size arrives without a pause.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// After a connection could not be accepted: mostly because too many files are open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const AUTHORIZATION: &str = "envoy.service.auth.v3.Authorization";
 
 /// Where a port listens. Bound, but not yet listening to a runtime.
 pub enum Listener {
@@ -126,14 +128,61 @@ pub async fn serve_main(
     listener: Listener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let settings = wire.settings.wire;
-    let max = settings.message_bytes_max;
-    let router = server(&settings)
-        .add_service(AuthorizationServer::from_arc(wire.clone()).max_decoding_message_size(max))
-        .add_service(AdmissionServer::from_arc(wire).max_decoding_message_size(max))
+    let max = wire.settings.wire.message_bytes_max;
+    let routes = Routes::new(AdmissionServer::from_arc(wire.clone()).max_decoding_message_size(max))
         .add_service(health.server())
-        .add_service(reflection(ADMISSION)?);
-    serve(router, listener, shutdown).await
+        .add_service(reflection(ADMISSION)?)
+        .prepare();
+    let served = Served { wire, routes };
+    match listener {
+        Listener::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let prompt = |stream: tokio::net::TcpStream| stream.set_nodelay(true).map(|()| stream);
+            let accept =
+                |cx: &mut Context<'_>| listener.poll_accept(cx).map(|came| came.and_then(|came| prompt(came.0)));
+            serve_connections(accept, &served, shutdown).await;
+        }
+        Listener::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+            serve_connections(accept, &served, shutdown).await;
+        }
+    }
+    Ok(())
+}
+
+/// Serves the connections that `accept` brings, each in a task, until `shutdown`; then until the last call of each.
+async fn serve_connections<T>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<T>>,
+    served: &Served,
+    shutdown: impl Future<Output = ()>,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut shutdown = pin!(shutdown);
+    let (stop, _) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = poll_fn(&accept) => match accepted {
+                Ok(stream) => {
+                    let mut stopped = stop.subscribe();
+                    let until_stopped = async move { stopped.wait_for(|stopped| *stopped).await.map_or((), drop) };
+                    connections.spawn(serve_connection(stream, served.clone(), until_stopped));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    stop.send_replace(true);
+    while connections.join_next().await.is_some() {}
 }
 
 /// Serves accounts, health and reflection until `shutdown`. Whoever reaches this port can create credit.
@@ -141,15 +190,18 @@ pub async fn serve_accounts(
     operators: Operators,
     settings: &WireSettings,
     health: &Health,
-    listener: Listener,
+    listener: std::net::TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let router = server(settings)
+    let router = Server::builder()
         .timeout(settings.call_life)
+        .max_concurrent_streams(settings.streams_max)
         .add_service(AccountsServer::new(operators))
         .add_service(health.server())
         .add_service(reflection(ACCOUNTS)?);
-    serve(router, listener, shutdown).await
+    listener.set_nonblocking(true)?;
+    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
+    Ok(router.serve_with_incoming_shutdown(incoming, shutdown).await?)
 }
 
 /// Tells of the one service of ours that a port has. Envoy's is left out: our view of it would pass for the whole.
@@ -158,29 +210,4 @@ fn reflection(
 ) -> Result<ServerReflectionServer<impl ServerReflection>, tonic_reflection::server::Error> {
     let ours = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     ours.with_service_name(service).with_service_name(REFLECTION).build_v1()
-}
-
-fn server(settings: &WireSettings) -> Server {
-    Server::builder()
-        .max_concurrent_streams(settings.streams_max)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_WAIT))
-}
-
-async fn serve(router: Router, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    match listener {
-        Listener::Tcp(listener) => {
-            listener.set_nonblocking(true)?;
-            let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener)?).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(incoming, shutdown).await?;
-        }
-        Listener::Unix(listener) => {
-            listener.set_nonblocking(true)?;
-            let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
-            router.serve_with_incoming_shutdown(incoming, shutdown).await?;
-        }
-    }
-    Ok(())
 }

@@ -5,13 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::service::auth::v3 as theirs;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use prost::Message as _;
 use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -25,8 +24,6 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::accounts::Operators;
 use super::http::{Pages, serve_http};
-use super::proto::envoy::CheckRequest;
-use super::proto::envoy::authorization_client::AuthorizationClient;
 use super::proto::tollgate as api;
 use super::proto::tollgate::accounts_client::AccountsClient;
 use super::proto::tollgate::admission_client::AdmissionClient;
@@ -117,9 +114,9 @@ async fn start(wire_settings: WireSettings) -> Sidecar {
     tokio::spawn(async move { keys.run(std::future::pending()).await });
     tokio::spawn(async move { follower.follow(readiness).await });
     tokio::spawn(async move { serve_main(wire, &main_health, Listener::Tcp(main), std::future::pending()).await });
-    tokio::spawn(async move {
-        serve_accounts(operators, &wire_settings, &health, Listener::Tcp(accounts), std::future::pending()).await
-    });
+    tokio::spawn(
+        async move { serve_accounts(operators, &wire_settings, &health, accounts, std::future::pending()).await },
+    );
     Sidecar { main: channel(addresses.0).await, accounts: channel(addresses.1).await, ready, _folder: folder }
 }
 
@@ -148,10 +145,9 @@ impl Sidecar {
         let headers = headers.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let http = HttpRequest { headers, body: body.into(), ..Default::default() };
         let request = Some(theirs::attribute_context::Request { http: Some(http), ..Default::default() });
-        let attributes = theirs::AttributeContext { request, ..Default::default() }.encode_to_vec().into();
+        let attributes = Some(theirs::AttributeContext { request, ..Default::default() });
         let mut client = AuthorizationClient::new(self.main.clone());
-        let answer = client.check(CheckRequest { attributes }).await.unwrap().into_inner();
-        theirs::CheckResponse::decode(Bytes::from(answer.encode_to_vec())).unwrap().http_response.unwrap()
+        client.check(theirs::CheckRequest { attributes }).await.unwrap().into_inner().http_response.unwrap()
     }
 }
 

@@ -9,6 +9,7 @@ use metrics::counter;
 
 use super::identity::Who;
 use super::settings::TransportSettings;
+use crate::clock::Time;
 use crate::decision::{Denial, Reason};
 use crate::gate::{Gate, KeyOwner};
 use crate::telemetry;
@@ -43,6 +44,15 @@ impl Wire {
         (self.running.fetch_add(1, Ordering::Relaxed) < self.settings.wire.asks_max).then_some(running)
     }
 
+    /// Who pays, or why nobody does; `None` where memory alone cannot tell.
+    pub fn payer_now<'a>(&self, who: Who<'a>, now: Time) -> Option<Result<Payer<'a>, Denial>> {
+        Some(match who {
+            Who::Account(account) => Ok(Payer::Named(account)),
+            Who::Nobody => Err(Denial::of(Reason::UnknownAccount)),
+            Who::Key(digest) => payer_of(self.gate.owner_now(&digest, now)?),
+        })
+    }
+
     /// Who pays, or why nobody does.
     pub async fn payer<'a>(&self, who: Who<'a>) -> Result<Payer<'a>, Denial> {
         let digest = match who {
@@ -50,11 +60,15 @@ impl Wire {
             Who::Nobody => return Err(Denial::of(Reason::UnknownAccount)),
             Who::Key(digest) => digest,
         };
-        match self.gate.owner_of(digest).await {
-            KeyOwner::Account(account) => Ok(Payer::Owner(account)),
-            KeyOwner::Nobody => Err(Denial::of(Reason::UnknownAccount)),
-            KeyOwner::Unavailable => Err(Denial { retry_after: Some(RETRY_AFTER), ..Denial::of(Reason::Unavailable) }),
-        }
+        payer_of(self.gate.owner_of(digest).await)
+    }
+}
+
+fn payer_of(owner: KeyOwner) -> Result<Payer<'static>, Denial> {
+    match owner {
+        KeyOwner::Account(account) => Ok(Payer::Owner(account)),
+        KeyOwner::Nobody => Err(Denial::of(Reason::UnknownAccount)),
+        KeyOwner::Unavailable => Err(Denial { retry_after: Some(RETRY_AFTER), ..Denial::of(Reason::Unavailable) }),
     }
 }
 

@@ -69,19 +69,6 @@ pub fn free_address() -> String {
     listener.local_addr().expect("a bound listener has an address").to_string()
 }
 
-/// CPU time of this thread so far.
-pub fn own_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
-/// Resident memory of this process, in bytes.
-pub fn resident_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
-    pages * 4096
-}
-
 /// Keeps this process on one core, so that load and server do not share one.
 pub fn pin_self(core: usize) {
     let mut cores = rustix::thread::CpuSet::new();

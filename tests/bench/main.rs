@@ -1,7 +1,9 @@
 //! What a check costs: CPU per request and ratios, all sides measured in one run.
 //!
-//! `cargo bench` runs everything; `cargo bench -- wire` (or `process`, `redis`, `envoy`, `start`) runs one part. Machines are shared and
-//! noisy: trust the ratios to the no-logic server, which is measured in the same rounds, and not the times.
+//! `cargo bench` runs everything; `cargo bench --bench tollgate -- wire` (or `redis`, `envoy`, `start`) runs one part, and
+//! `-- saturate tcp` (or `unix`) one long run to look at with a profiler. Machines are shared and noisy: trust the ratios to
+//! the no-logic server, which is measured in the same rounds, and not the times. That server is what one gets without further
+//! thought: tonic, Envoy's types, the system's allocator.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -13,29 +15,21 @@ mod baseline;
 mod load;
 mod machine;
 mod message;
-mod process;
 mod redis;
 mod sidecar;
 mod start;
 mod through_envoy;
 mod wire;
 
-/// As in the binary that is measured.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["baseline", listen] => baseline::serve(listen),
-        ["memory", state, accounts] => process::print_resident_bytes(state, accounts),
+        ["saturate", socket] => wire::saturate(socket),
         parts => {
             println!("machine: {}", machine::name());
             let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
-            if wanted("process") {
-                process::measure();
-            }
             if wanted("redis") {
                 redis::measure();
             }

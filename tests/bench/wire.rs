@@ -28,8 +28,6 @@ pub fn measure() {
     let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
     let baseline_tcp = machine::free_address();
     let baseline_unix = format!("unix:{}", folder.path().join("baseline.sock").display());
-    let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
-    let baseline = |listen: &str| Process::start("0", &[own.clone(), "baseline".to_owned(), listen.to_owned()], listen);
     let servers = [baseline(&baseline_tcp), baseline(&baseline_unix), sidecar.process];
     let target = |name, address, server| Target { name, address, server, cpu_us: Vec::new(), p99_us: Vec::new() };
     let mut targets = [
@@ -47,6 +45,29 @@ pub fn measure() {
         }
     }
     report(&targets);
+}
+
+/// The sidecar alone on one socket (`tcp` or `unix`), saturated for long enough to look at it with a profiler; the server
+/// without logic now and then, to compare with.
+pub fn saturate(socket: &str) {
+    machine::pin_self(1);
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
+    let address = machine::free_address();
+    let baseline = baseline(&address);
+    let target = |name, address| Target { name, address, server: 0, cpu_us: Vec::new(), p99_us: Vec::new() };
+    let ours = target("tollgate", if socket == "unix" { sidecar.socket } else { sidecar.address });
+    let theirs = target("no logic, TCP", address);
+    for _ in 0..5 {
+        let base = cpu_per_request(&baseline, &sidecar.keys, &theirs, SATURATED);
+        let cpu = cpu_per_request(&sidecar.process, &sidecar.keys, &ours, SATURATED);
+        println!("{cpu:.2} us against {base:.2} us: {:.2}x", cpu / base);
+    }
+}
+
+fn baseline(listen: &str) -> Process {
+    let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
+    Process::start("0", &[own, "baseline".to_owned(), listen.to_owned()], listen)
 }
 
 fn cpu_per_request(server: &Process, keys: &[String], target: &Target, pace: Pace) -> f64 {

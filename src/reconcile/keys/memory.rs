@@ -77,6 +77,17 @@ impl Memory {
         Self { shards: std::array::from_fn(shard), seed: RandomState::default(), settings }
     }
 
+    /// Whose key it is, where that can be told without looking anything up.
+    pub fn recall_now(&self, digest: &KeyDigest, now: Time) -> Option<KeyOwner> {
+        let mut shard = self.shard(digest);
+        if let Some(known) = shard.known.get_mut(digest) {
+            let fresh = now.since(known.confirmed) < self.settings.refresh_after;
+            return fresh.then(|| KeyOwner::Account(known.owner.clone()));
+        }
+        let refused = *shard.strangers.get_mut(digest)?;
+        (now < refused.after(self.settings.unknown_life)).then_some(KeyOwner::Nobody)
+    }
+
     /// What is known of a key, and which look-up has to begin.
     pub fn recall(&self, digest: KeyDigest, now: Time) -> (Recalled, Option<Lookup>) {
         let settings = &self.settings;

@@ -114,6 +114,15 @@ impl Keys {
         }
     }
 
+    /// Whose key it is, where that is in memory and need not be looked up again.
+    pub fn owner_now(&self, digest: &KeyDigest, now: Time) -> Option<KeyOwner> {
+        let owner = self.memory.recall_now(digest, now);
+        if owner == Some(KeyOwner::Nobody) {
+            self.unknown.increment(1);
+        }
+        owner
+    }
+
     /// Whose key it is, as of at most `known_life` ago; waits until `deadline` where that is not in memory.
     pub async fn owner_of(&self, digest: KeyDigest, deadline: Instant) -> KeyOwner {
         let owner = self.recall_or_wait(digest, deadline).await;

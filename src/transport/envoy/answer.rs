@@ -1,11 +1,12 @@
 //! From an answer to what Envoy does: let it through with our headers, turn it away with a body, or decide by itself.
 
+use bytes::Bytes;
+use tonic::Code;
+
 use super::ask::Name;
 use crate::decision::Reason;
 use crate::ledger::{Admitted, Answer};
 use crate::transport::headers::{Headers, Writer};
-use crate::transport::proto::envoy::check_response::HttpResponse;
-use crate::transport::proto::envoy::{CheckResponse, Status};
 use crate::transport::settings::AnswerSettings;
 use crate::transport::status::Told;
 
@@ -16,16 +17,22 @@ const MAX_TOKENS: &str = "x-tollgate-max-tokens";
 const ATTEMPT: &str = "x-tollgate-attempt";
 
 /// Bytes of one answer, mostly; a guess too low only costs a copy.
-const ANSWER_BYTES: usize = 2_048;
+const ANSWER_BYTES: usize = 1_536;
+
+/// Fields of a `CheckResponse`: a status, whose first field is its code, and one of three answers.
+const STATUS: u32 = 1;
+const STATUS_CODE: u32 = 1;
+const DENIED: u32 = 2;
+const OK: u32 = 3;
+const ERROR: u32 = 5;
 
 /// Fields of an `OkHttpResponse`: headers to the upstream, those it must not see, and those to the client.
 const TO_UPSTREAM: u32 = 2;
 const NOT_TO_UPSTREAM: u32 = 5;
 const TO_CLIENT: u32 = 6;
 
-/// Fields of a `DeniedHttpResponse`. The status is a message whose first field is its code.
-const STATUS: u32 = 1;
-const STATUS_CODE: u32 = 1;
+/// Fields of a `DeniedHttpResponse`. Its status is a message, too.
+const HTTP_STATUS: u32 = 1;
 const HEADERS: u32 = 2;
 const BODY: u32 = 3;
 
@@ -33,13 +40,13 @@ const BODY: u32 = 3;
 /// under our prefix that came in.
 pub fn admitted(
     account: &str,
-    name: &Name,
+    name: &Name<'_>,
     admitted: &Admitted,
     answer: &Answer,
     settings: &AnswerSettings,
     ours: &[&[u8]],
-) -> CheckResponse {
-    let mut upstream = Writer::with_capacity(ANSWER_BYTES).headers(TO_UPSTREAM);
+) -> Bytes {
+    let mut upstream = Writer::behind_a_frame(ANSWER_BYTES).headers(TO_UPSTREAM);
     upstream.add(ACCOUNT, account.as_bytes());
     upstream.add(REQUEST_ID, &name.text);
     upstream.add_number(MAX_TOKENS, admitted.out_max);
@@ -52,17 +59,14 @@ pub fn admitted(
     let mut client = ok.headers(TO_CLIENT);
     client.add_answer(answer.limits.as_ref(), settings.token_unit, admitted.shadow, None);
     add_balance(&mut client, answer, settings);
-    let ok = client.finish().finish();
-    CheckResponse { status: Some(Status { code: 0 }), http_response: Some(HttpResponse::OkResponse(ok)) }
+    framed(client.finish(), OK, Code::Ok)
 }
 
 /// Turns a request away. Where we are the trouble, Envoy is told so, and its `failure_mode_allow` decides.
-pub fn denied(told: &Told, name: &Name, answer: Option<&Answer>, settings: &AnswerSettings) -> CheckResponse {
+pub fn denied(told: &Told, name: &Name<'_>, answer: Option<&Answer>, settings: &AnswerSettings) -> Bytes {
     let request_id = std::str::from_utf8(&name.text).expect("a request id is visible ASCII");
-    let mut denied = Writer::with_capacity(ANSWER_BYTES);
-    let mut status = Writer::with_capacity(8);
-    status.write_number(STATUS_CODE, told.http.into());
-    denied.write_bytes(STATUS, &status.finish());
+    let mut denied = Writer::behind_a_frame(ANSWER_BYTES);
+    denied.write_bytes(HTTP_STATUS, &status(told.http.into()));
     let mut headers = denied.headers(HEADERS);
     headers.add("content-type", b"application/json");
     let limits = answer.and_then(|answer| answer.limits.as_ref());
@@ -72,12 +76,23 @@ pub fn denied(told: &Told, name: &Name, answer: Option<&Answer>, settings: &Answ
     }
     let mut denied = headers.finish();
     denied.write_bytes(BODY, &told.body(request_id));
-    let response = if told.reason == Reason::Unavailable {
-        HttpResponse::ErrorResponse(denied.finish())
-    } else {
-        HttpResponse::DeniedResponse(denied.finish())
-    };
-    CheckResponse { status: Some(Status { code: told.grpc.into() }), http_response: Some(response) }
+    framed(denied, if told.reason == Reason::Unavailable { ERROR } else { DENIED }, told.grpc)
+}
+
+/// The whole answer, in the frame of a gRPC call.
+fn framed(answer: Writer, field: u32, code: Code) -> Bytes {
+    let mut before = Writer::with_capacity(32);
+    before.write_bytes(STATUS, &status(u64::from(code as u8)));
+    answer.framed(field, before)
+}
+
+/// A message that holds a code; 0 goes without saying.
+fn status(code: u64) -> Bytes {
+    let mut status = Writer::with_capacity(8);
+    if code > 0 {
+        status.write_number(STATUS_CODE, code);
+    }
+    status.finish()
 }
 
 /// Whether a header that came in under our prefix is one that we overwrite.

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use super::fields::{Fields, Malformed};
 use crate::decision::{Ask, Prompt, RequestId, ServiceTier};
 use crate::transport::body::{Body, BodyFault};
@@ -41,8 +39,8 @@ struct Hints<'a> {
 
 /// The name of a request, as text for others and as digest for us.
 #[derive(Clone, Debug)]
-pub struct Name {
-    pub text: Bytes,
+pub struct Name<'a> {
+    pub text: Cow<'a, [u8]>,
     pub id: RequestId,
 }
 
@@ -71,8 +69,9 @@ pub enum Unclear {
 /// The prefix of headers that only we write.
 pub const OURS: &[u8] = b"x-tollgate-";
 
-/// Fields of Envoy's messages: attributes, inside them the request, inside it the HTTP request and what it consists of.
+/// Fields of Envoy's messages: a check's attributes, inside them the request, inside it the HTTP request and what it consists of.
 mod number {
+    pub const ATTRIBUTES: u64 = 1;
     pub const REQUEST: u64 = 4;
     pub const METADATA: u64 = 11;
     pub const HTTP: u64 = 2;
@@ -89,7 +88,17 @@ mod number {
 }
 
 impl<'a> Found<'a> {
-    /// Looks once through the attributes of a check; `None` where it is about no HTTP request.
+    /// Looks once through a `CheckRequest`; `None` where it is about no HTTP request.
+    pub fn in_check(check: &'a [u8], settings: &TransportSettings) -> Result<Option<Self>, Malformed> {
+        let mut attributes = &[][..];
+        for field in Fields::of(check) {
+            if let (number::ATTRIBUTES, content) = field? {
+                attributes = content;
+            }
+        }
+        Self::among(attributes, settings)
+    }
+
     pub fn among(attributes: &'a [u8], settings: &TransportSettings) -> Result<Option<Self>, Malformed> {
         let mut found = Self::default();
         let mut is_http = false;
@@ -180,16 +189,14 @@ impl<'a> Found<'a> {
     }
 
     /// The request's name: the one it has, or a random one.
-    pub fn name(&self) -> Name {
+    pub fn name(&self) -> Name<'a> {
         let attempt = self.attempt.and_then(number).and_then(|attempt| u32::try_from(attempt).ok());
         let attempt = attempt.unwrap_or(0);
         match self.request_id.filter(|id| request_id::is_valid(id)) {
-            Some(id) => {
-                Name { text: Bytes::copy_from_slice(id), id: RequestId { digest: request_id::digest(id), attempt } }
-            }
+            Some(id) => Name { text: id.into(), id: RequestId { digest: request_id::digest(id), attempt } },
             None => {
                 let (digest, text) = request_id::random();
-                Name { text: text.into(), id: RequestId { digest, attempt } }
+                Name { text: text.into_bytes().into(), id: RequestId { digest, attempt } }
             }
         }
     }

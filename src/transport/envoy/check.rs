@@ -1,66 +1,122 @@
-//! Envoy's question, answered: read, ask the gate, write.
+//! Envoy's question, answered: read, ask the gate, write. At once where memory suffices.
 
-use tonic::{Request, Response, Status};
+use bytes::Bytes;
+use tonic::Status;
 
 use super::answer::{admitted, denied};
-use super::ask::{Found, Name, Unclear};
+use super::ask::{Found, Name, Unclear, Wanted};
 use super::fields::Malformed;
+use crate::clock::Time;
 use crate::decision::{Denial, Reason};
-use crate::ledger::Verdict;
-use crate::transport::proto::envoy::authorization_server::Authorization;
-use crate::transport::proto::envoy::{CheckRequest, CheckResponse};
+use crate::gate::Lack;
+use crate::ledger::{Answer, Verdict};
+use crate::transport::identity::Who;
 use crate::transport::status::{told, told_invalid};
-use crate::transport::wire::{Wire, count_denied, overloaded};
+use crate::transport::wire::{Payer, Wire, count_denied, overloaded};
 
-#[tonic::async_trait]
-impl Authorization for Wire {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let check = request.into_inner();
-        match Found::among(&check.attributes, &self.settings) {
-            Ok(Some(found)) => Ok(Response::new(self.checked(found).await)),
-            Ok(None) => Err(Status::invalid_argument("attributes.request.http is missing; use Envoy's HTTP filter")),
-            Err(Malformed) => Err(Status::invalid_argument("attributes cannot be read: send Envoy's CheckRequest")),
-        }
-    }
+/// An answer as a gRPC message with its prefix, or why there is none.
+pub type Reply = Result<Bytes, Status>;
+
+/// What keeps a check from being answered at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Missing {
+    /// Whose key it is.
+    Owner,
+    /// What the gate found lacking, and when it was asked.
+    Pool(Lack, Time),
+}
+
+/// A check that can be decided once it is known who pays.
+struct Check<'a> {
+    found: Found<'a>,
+    name: Name<'a>,
+    wanted: Wanted<'a>,
 }
 
 impl Wire {
-    async fn checked(&self, found: Found<'_>) -> CheckResponse {
-        let name = found.name();
-        let Some(_running) = self.enter() else {
-            return self.turned_away(overloaded(), &name);
+    /// Answers a `CheckRequest` from memory, or says what is missing for [`Wire::check_later`].
+    pub fn check_now(&self, message: &[u8]) -> Result<Reply, Missing> {
+        let check = match self.read(message) {
+            Ok(check) => check,
+            Err(reply) => return Ok(reply),
         };
-        let wanted = match found.wanted(&self.settings) {
-            Ok(wanted) => wanted,
-            Err(unclear) => return self.unclear(unclear, &name),
-        };
-        let payer = match self.payer(found.who(&self.settings)).await {
+        let now = self.gate.now();
+        let payer = match self.payer_now(check.who(self), now.time).ok_or(Missing::Owner)? {
             Ok(payer) => payer,
-            Err(denial) => return self.turned_away(denial, &name),
+            Err(denial) => return Ok(Ok(self.turned_away(denial, &check.name))),
         };
+        let ask = check.wanted.ask(payer.name(), check.name.id);
+        let answer = self.gate.check_now(&ask, now).map_err(|lack| Missing::Pool(lack, now.time))?;
+        Ok(Ok(self.answer(&check, &payer, &answer)))
+    }
+
+    /// Answers a `CheckRequest` after what was missing was asked for.
+    pub async fn check_later(&self, message: &[u8], missing: Missing) -> Reply {
+        let check = match self.read(message) {
+            Ok(check) => check,
+            Err(reply) => return reply,
+        };
+        let Some(_running) = self.enter() else {
+            return Ok(self.turned_away(overloaded(), &check.name));
+        };
+        let payer = match self.payer(check.who(self)).await {
+            Ok(payer) => payer,
+            Err(denial) => return Ok(self.turned_away(denial, &check.name)),
+        };
+        let ask = check.wanted.ask(payer.name(), check.name.id);
+        let answer = match missing {
+            Missing::Owner => self.gate.check(&ask).await,
+            Missing::Pool(lack, began) => self.gate.check_later(&ask, lack, began).await,
+        };
+        Ok(self.answer(&check, &payer, &answer))
+    }
+
+    fn read<'a>(&self, message: &'a [u8]) -> Result<Check<'a>, Reply> {
+        let found = match Found::in_check(message, &self.settings) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(Err(invalid("attributes.request.http is missing; use Envoy's HTTP filter"))),
+            Err(Malformed) => return Err(Err(invalid("attributes cannot be read: send Envoy's CheckRequest"))),
+        };
+        let name = found.name();
+        match found.wanted(&self.settings) {
+            Ok(wanted) => Ok(Check { found, name, wanted }),
+            Err(unclear) => Err(Ok(self.unclear(unclear, &name))),
+        }
+    }
+
+    fn answer(&self, check: &Check<'_>, payer: &Payer<'_>, answer: &Answer) -> Bytes {
         let settings = &self.settings.answer;
-        let answer = self.gate.check(&wanted.ask(payer.name(), name.id)).await;
         match answer.verdict {
-            Verdict::Admitted(hold) => admitted(payer.name(), &name, &hold, &answer, settings, &found.ours),
+            Verdict::Admitted(hold) => admitted(payer.name(), &check.name, &hold, answer, settings, &check.found.ours),
             Verdict::Denied(denial) => {
-                let told = told(&denial, &wanted.model, settings.profile, settings.show_balances);
-                denied(&told, &name, Some(&answer), settings)
+                let told = told(&denial, &check.wanted.model, settings.profile, settings.show_balances);
+                denied(&told, &check.name, Some(answer), settings)
             }
         }
     }
 
     /// Turned away before the gate was asked.
-    fn turned_away(&self, denial: Denial, name: &Name) -> CheckResponse {
+    fn turned_away(&self, denial: Denial, name: &Name<'_>) -> Bytes {
         let settings = &self.settings.answer;
         count_denied(denial.reason);
         denied(&told(&denial, "", settings.profile, settings.show_balances), name, None, settings)
     }
 
     /// Turned away because it cannot be read.
-    fn unclear(&self, unclear: Unclear, name: &Name) -> CheckResponse {
+    fn unclear(&self, unclear: Unclear, name: &Name<'_>) -> Bytes {
         let settings = &self.settings.answer;
         count_denied(Reason::InvalidRequest);
         let (fact, remedy) = unclear.words();
         denied(&told_invalid(&fact, remedy, settings.profile), name, None, settings)
     }
+}
+
+impl<'a> Check<'a> {
+    fn who(&self, wire: &Wire) -> Who<'a> {
+        self.found.who(&wire.settings)
+    }
+}
+
+fn invalid(why: &str) -> Status {
+    Status::invalid_argument(why)
 }

@@ -16,6 +16,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field that is delimited by a length; `None` at the end.
+    #[inline]
     fn delimited(&mut self) -> Option<Result<(u64, &'a [u8]), Malformed>> {
         while !self.0.is_empty() {
             match self.field() {
@@ -31,6 +32,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One field, and its content where it is delimited by a length. The last three bits of a key say how it is written.
+    #[inline]
     fn field(&mut self) -> Option<(u64, Option<&'a [u8]>)> {
         let key = self.varint()?;
         let content = match key & 7 {
@@ -46,12 +48,14 @@ impl<'a> Fields<'a> {
         Some((key >> 3, content))
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
         if let [byte @ ..0x80, rest @ ..] = self.0 {
             self.0 = rest;
@@ -64,6 +68,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u64, &'a [u8]), Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.delimited()
     }

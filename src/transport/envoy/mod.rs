@@ -2,8 +2,11 @@
 
 mod answer;
 mod ask;
+mod call;
 mod check;
 mod fields;
 
 #[cfg(test)]
 mod tests;
+
+pub use call::{CHECK, answer};

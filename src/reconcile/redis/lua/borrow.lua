@@ -88,18 +88,19 @@ local function take_news(borrower, q, now)
   return news
 end
 
--- Notes a grant that lives until `until_when`.
-local function borrow(borrower, tokens, now, until_when)
+-- Notes a grant that lives until `until_when`. The rest of a small one may come back in full whenever it does.
+local function borrow(borrower, tokens, is_small, now, until_when)
   if tokens[1] == 0 and tokens[2] == 0 and tokens[3] == 0 then return end
-  local chunks = borrower[CHUNKS]
-  table.insert(chunks, now)
   for metric = 1, 3 do
     local place = metric - 1
     borrower[B_GRANTED + place] = borrower[B_GRANTED + place] + tokens[metric]
     borrower[AT_HAND + place] = borrower[AT_HAND + place] + tokens[metric]
-    table.insert(chunks, tokens[metric])
   end
   borrower[UNTIL] = max(borrower[UNTIL], until_when)
+  if is_small then return end
+  local chunks = borrower[CHUNKS]
+  table.insert(chunks, now)
+  for metric = 1, 3 do table.insert(chunks, tokens[metric]) end
   if #chunks > CHUNKS_MAX * 4 then settle_oldest(borrower) end
 end
 

@@ -75,12 +75,12 @@ local function apply_news(state, borrower, news, sums)
 end
 
 -- At least the need, where it fits in every bucket; then the want, up to a fair share of the room. Where that leaves little
--- out, it is lent for longer. Returns the tokens and how long they live.
+-- out, it is lent for longer. Returns the tokens, how long they live, and whether they are few.
 local function lend_tokens(state, borrower, q, sums)
   local room, long, short = {}, {}, {}
   for metric = 1, 3 do
     room[metric] = fits(state, metric - 1)
-    if room[metric] < q.need[metric] then return {0, 0, 0}, CHUNK_LIFE end
+    if room[metric] < q.need[metric] then return {0, 0, 0}, CHUNK_LIFE, false end
   end
   local is_small, now = true, state[RATE_NOW]
   for metric = 1, 3 do
@@ -94,7 +94,7 @@ local function lend_tokens(state, borrower, q, sums)
   local tokens, life = short, CHUNK_LIFE
   if is_small then tokens, life = long, CHUNK_LIFE_SMALL end
   for metric = 1, 3 do charge(state, metric - 1, tokens[metric]) end
-  return tokens, life
+  return tokens, life, is_small
 end
 
 -- Takes a newer request of a session.
@@ -111,8 +111,8 @@ local function take_rate(state, borrower, group, session, q)
   if group ~= 'requests' then
     for metric = 0, 2 do state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + news.used[metric + 1] end
   end
-  local tokens, life = lend_tokens(state, borrower, q, sums)
-  borrow(borrower, tokens, now, now + life)
+  local tokens, life, is_small = lend_tokens(state, borrower, q, sums)
+  borrow(borrower, tokens, is_small, now, now + life)
   table.insert(state[ACTIVE], active(session, borrower))
   return tokens, life
 end

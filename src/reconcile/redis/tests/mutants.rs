@@ -9,7 +9,7 @@ use super::server::Server;
 const CALLS: u64 = 4_000;
 
 /// Worlds in one of which it has to.
-const WORLDS: u64 = 6;
+const WORLDS: u64 = 24;
 
 /// What stands in the scripts, and what a slip would make of it.
 const MUTANTS: &[(&str, &str)] = &[

@@ -17,7 +17,6 @@ use crate::ledger::{Admitted, Answer, Limits, Remaining, Verdict};
 use crate::transport::envoy::answer::{admitted, denied};
 use crate::transport::envoy::ask::{Found, Name};
 use crate::transport::identity::{IdentitySettings, MetadataPath, Who};
-use crate::transport::proto::envoy as ours;
 use crate::transport::settings::{AnswerSettings, TransportSettings};
 use crate::transport::status::{Profile, told};
 
@@ -66,8 +65,7 @@ fn read(http: context::HttpRequest) -> (String, u64) {
     let identity = IdentitySettings { metadata: Some(path), ..IdentitySettings::default() };
     let settings = TransportSettings { identity, ..TransportSettings::default() };
     let check = their_check(http).encode_to_vec();
-    let check = ours::CheckRequest::decode(Bytes::from(check)).unwrap();
-    let found = Found::among(&check.attributes, &settings).unwrap().unwrap();
+    let found = Found::in_check(&check, &settings).unwrap().unwrap();
     assert_eq!(found.who(&settings), Who::Account("acme".into()));
     assert_eq!(found.ours, [b"x-tollgate-admin"]);
     let model = found.wanted(&settings).unwrap().model.into_owned();
@@ -93,8 +91,12 @@ fn raw_headers_and_a_raw_body_are_read() {
     assert_eq!(read(context::HttpRequest { header_map, raw_body: BODY.into(), ..their_http() }), ("m".into(), 4));
 }
 
-fn their_reading(response: &ours::CheckResponse) -> theirs::CheckResponse {
-    theirs::CheckResponse::decode(Bytes::from(response.encode_to_vec())).unwrap()
+/// The message behind the prefix of a gRPC call: not compressed, and as long as it says.
+fn their_reading(frame: &Bytes) -> theirs::CheckResponse {
+    let (prefix, message) = frame.split_first_chunk::<5>().unwrap();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    assert_eq!((prefix[0], &prefix[1..]), (0, &length[..]));
+    theirs::CheckResponse::decode(message).unwrap()
 }
 
 /// As `name: value`; every one of them overwrites what is there.
@@ -110,8 +112,8 @@ fn texts(headers: &[core::HeaderValueOption]) -> Vec<String> {
     headers.iter().map(text).collect()
 }
 
-fn name(attempt: u32) -> Name {
-    Name { text: Bytes::from_static(b"r1"), id: RequestId { digest: 1, attempt } }
+fn name(attempt: u32) -> Name<'static> {
+    Name { text: b"r1".into(), id: RequestId { digest: 1, attempt } }
 }
 
 fn answer(verdict: Verdict) -> Answer {

@@ -1,6 +1,10 @@
 //! The decision itself, in process: time for decide, hold and settle, and memory for each account.
+//!
+//! `cargo bench --bench process`.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]
 
 use std::collections::HashMap;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +16,9 @@ use tollgate::ledger::{Checked, Ledger, LedgerSettings, Verdict};
 use tollgate::pool::message::Group;
 use tollgate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Reply, SessionId};
 
-use crate::machine::{self, resident_bytes};
-use crate::median;
+/// As in the binary that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ACCOUNTS: usize = 10_000;
 const BATCHES: usize = 60;
@@ -23,7 +28,16 @@ const FEW_ACCOUNTS: usize = 50_000;
 const STEP: usize = 10_000;
 const USAGE: Usage = Usage { prompt: 200, cached: 0, generated: 12 };
 
-pub fn measure() {
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["memory", state, accounts] => print_resident_bytes(state, accounts),
+        _ => measure(),
+    }
+}
+
+fn measure() {
     let nanos = nanos_per_request();
     println!("\ndecide + hold + settle in process, {ACCOUNTS} accounts, one thread: {nanos:.0} ns");
     let (idle, in_use) = (bytes_per_account("idle"), bytes_per_account("in-use"));
@@ -120,9 +134,9 @@ fn nanos_per_request() -> f64 {
     let names: Vec<String> = (0..ACCOUNTS).map(name).collect();
     let mut figures = Vec::new();
     for batch in 0..WARM_UP + BATCHES {
-        let before = machine::own_cpu();
+        let before = own_cpu();
         let admitted = world.ask(&names);
-        let nanos = (machine::own_cpu() - before).as_secs_f64() * 1e9 / ACCOUNTS as f64;
+        let nanos = (own_cpu() - before).as_secs_f64() * 1e9 / ACCOUNTS as f64;
         if batch >= WARM_UP {
             assert!(admitted == ACCOUNTS, "only {admitted} of {ACCOUNTS} were admitted in batch {batch}");
             figures.push(nanos);
@@ -204,4 +218,23 @@ fn settings() -> LedgerSettings {
         sync_every: Duration::from_millis(200),
         idle_bye: Duration::from_secs(3_600),
     }
+}
+
+/// CPU time of this thread so far.
+fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Resident memory of this process, in bytes.
+fn resident_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+    pages * 4096
+}
+
+/// The middle one of some figures.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
