@@ -15,6 +15,7 @@ use crate::fields::{Faults, Reader};
 use crate::gate::GateSettings;
 use crate::ledger::LedgerSettings;
 use crate::reconcile::RoundSettings;
+use crate::reconcile::redis::Address;
 use crate::telemetry::LogFormat;
 use crate::transport::settings::TransportSettings;
 use table::Flags;
@@ -40,7 +41,7 @@ pub struct Sources {
 pub struct Settings {
     pub listeners: Listeners,
     /// `None` only for the demo.
-    pub store: Option<PathBuf>,
+    pub store: Option<StoreAt>,
     pub catalogue: Arc<Catalogue>,
     pub transport: TransportSettings,
     pub gate: GateSettings,
@@ -51,6 +52,15 @@ pub struct Settings {
     pub node: Arc<str>,
     pub log_format: LogFormat,
     pub log_filter: String,
+}
+
+/// Where accounts are kept.
+#[derive(Clone, Debug)]
+pub enum StoreAt {
+    /// In a file, for one machine.
+    File(PathBuf),
+    /// On a server, for many sidecars; its keys begin with `prefix`.
+    Server { address: Address, prefix: String },
 }
 
 /// Where the process listens.

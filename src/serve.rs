@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tollgate::cli::{CliError, demo};
 use tollgate::config::table::Flags;
-use tollgate::config::{self, Settings, Sources};
+use tollgate::config::{self, Settings, Sources, StoreAt};
 use tollgate::fields::Faults;
 use tollgate::reconcile::embedded::OpenError;
 use tollgate::telemetry::{self, LogError};
@@ -24,6 +24,9 @@ mod rooms;
 
 use ports::Ports;
 use rooms::Rooms;
+
+/// A third of a worker's share: enough to renew leases under any load, too little to delay decisions.
+const BACKGROUND_NICENESS: i32 = 5;
 
 /// Run a sidecar.
 ///
@@ -52,6 +55,8 @@ pub enum Failure {
     Metrics(#[from] BuildError),
     #[error(transparent)]
     Store(#[from] OpenError),
+    #[error("the store's server cannot be asked: {0}; correct the setting store")]
+    Server(String),
     #[error("{at} is in use by another program; stop that one, or listen elsewhere with {flag}")]
     Busy { at: String, flag: &'static str },
     #[error("cannot listen on {at}: {cause}; listen elsewhere with {flag}")]
@@ -76,8 +81,8 @@ pub fn serve(command: Serve) -> Result<(), Failure> {
     let unix = ports.unix.clone();
     // Removed when this function ends.
     let folder = if settings.store.is_none() { Some(tempfile::tempdir()?) } else { None };
-    let in_folder = folder.as_ref().map(|folder| folder.path().join("demo.redb"));
-    let store = settings.store.clone().or(in_folder).unwrap_or_default();
+    let in_folder = folder.as_ref().map(|folder| StoreAt::File(folder.path().join("demo.redb")));
+    let store = settings.store.clone().or(in_folder).expect("without a setting there is a folder");
     let rooms = Rooms::build(&settings, &store)?;
     let served = background()?.block_on(run(settings, ports, rooms, demo));
     if let Some(Err(error)) = unix.map(std::fs::remove_file) {
@@ -101,6 +106,7 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
     tokio::spawn(serve_http(pages, ports.http_listener.try_clone()?, until(loops_stop)));
     let (stop_serving, serving_stop) = watch::channel(false);
     let mut servers = rooms.start_servers(&settings, &mut ports, &health, &serving_stop)?;
+    step_back();
 
     ready.send_replace(None);
     greet(&settings, &ports, is_demo).await?;
@@ -128,6 +134,15 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
         else => tracing::warn!("stopped without a last round; leases come back when they expire"),
     }
     Ok(served?)
+}
+
+/// Lets decisions go first where cores are scarce. This thread, and those it begins from now on, do what can wait a little:
+/// rounds, the store, operators and pages.
+fn step_back() {
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), BACKGROUND_NICENESS) {
+        tracing::debug!(%error, "background work keeps its priority");
+    }
 }
 
 /// Says once that it is ready: the demo to a person, with what to try; else a line in the log.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use toml::Table;
 
 use super::table::{LOG_FORMATS, PROFILES, TOKEN_UNITS};
-use super::{Listeners, Settings};
+use super::{Listeners, Settings, StoreAt};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::{Catalogue, Credit};
 use crate::fields::{Fault, Faults, Field, Fields, Reader};
 use crate::gate::GateSettings;
 use crate::ledger::{Allowance, LedgerSettings};
 use crate::reconcile::RoundSettings;
+use crate::reconcile::redis::Address;
 use crate::telemetry::LogFormat;
 use crate::transport::headers::RateUnit;
 use crate::transport::identity::{IdentitySettings, MetadataPath};
@@ -33,7 +34,7 @@ const UNKNOWN_KEEP: Duration = Duration::from_secs(5);
 pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
     let mut top = reader.table(table, String::new());
     let listeners = listeners(reader, &mut top);
-    let store = store_path(&top.optional("store"), demo);
+    let store = store_at(&mut top, demo);
     let catalogue = catalogue(reader, &top.optional("catalogue"));
     let identity = identity(section(reader, &mut top, "identity"));
     let ask = ask(section(reader, &mut top, "ask"));
@@ -108,11 +109,29 @@ fn parsed<T>(field: &Field<'_>, remedy: &str, parse: impl FnOnce(&str) -> Option
     value
 }
 
-fn store_path(field: &Field<'_>, demo: bool) -> Option<PathBuf> {
+/// A file, or the URL of a server.
+fn store_at(top: &mut Fields<'_>, demo: bool) -> Option<StoreAt> {
+    let field = top.optional("store");
+    let prefix = parsed(&top.required("store_prefix"), "write a word without braces, as in tollgate", |text| {
+        (!text.is_empty() && !text.contains(['{', '}'])).then(|| text.to_owned())
+    });
     if !field.is_there() && !demo {
-        field.fault("is missing; name the file to keep accounts in, as in /var/lib/tollgate/tollgate.redb, or try it with --demo");
+        field.fault("is missing; name the file to keep accounts in, as in /var/lib/tollgate/tollgate.redb, or a server, as in redis://localhost:6379, or try it with --demo");
     }
-    field.text().map(PathBuf::from)
+    let text = field.text()?;
+    if !text.contains("://") {
+        return Some(StoreAt::File(text.into()));
+    }
+    // Not the text itself: it may have a password.
+    match Address::parse(&text) {
+        Ok(address) => Some(StoreAt::Server { address, prefix: prefix? }),
+        Err(error) => {
+            field.fault(format!(
+                "is no address of a server ({error}); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+            ));
+            None
+        }
+    }
 }
 
 /// The catalogue from its file, with every fault in it, or the shipped one.

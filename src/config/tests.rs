@@ -41,7 +41,7 @@ fn later_sources_win() {
     assert_eq!(settings.listeners.requests.port(), 3);
     assert_eq!(settings.drain, Duration::from_secs(2));
     assert_eq!(settings.ledger.hold_life, Duration::from_secs(2));
-    assert_eq!(settings.store, Some("/tmp/tollgate.redb".into()));
+    assert!(matches!(settings.store, Some(StoreAt::File(path)) if path.ends_with("tollgate.redb")));
     assert_eq!(settings.listeners.http.port(), 7302);
 }
 
@@ -52,6 +52,20 @@ fn the_defaults_are_whole_but_for_the_store() {
     let faults = load(sources(false)).unwrap_err();
     assert_eq!(faults.0.len(), 1, "{faults}");
     assert!(faults.to_string().starts_with("store: is missing; name the file"), "{faults}");
+}
+
+#[test]
+fn a_store_is_a_file_or_a_server() {
+    let load = |store: &str| load_from(&format!("store = {store:?}"), &[], &[]);
+    assert!(matches!(load("store").unwrap().store, Some(StoreAt::File(_))));
+    let settings = load("redis://:secret@localhost:7000/2").unwrap();
+    let Some(StoreAt::Server { prefix, .. }) = &settings.store else { panic!("{settings:?}") };
+    assert_eq!(prefix, "tollgate");
+    assert!(!format!("{settings:?}").contains("secret"));
+    for wrong in ["rediss://localhost", "redis://", "http://localhost", "redis://:secret@localhost:port"] {
+        let faults = load(wrong).expect_err(wrong).to_string();
+        assert!(faults.contains("store: is no address of a server") && !faults.contains("secret"), "{faults}");
+    }
 }
 
 /// Lines of the file, variables, flags, and what the faults say, one for each line of them.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::account::Account;
 use super::answer::{Answer, Checked, Limits, Verdict};
 use super::hold::{Hold, HoldKey};
-use super::shard::{Rules, Shard, place};
+use super::holds::Sought;
+use super::shard::{Rules, Shard};
 use super::standing::{balance, limits, standing};
 use super::{Allowance, lease};
 use crate::clock::{Now, Time};
@@ -40,7 +41,8 @@ impl Shard {
             return self.check_stranger(rules, question, now);
         };
         let content = content(rules, question);
-        if let Some(answer) = self.repeat(rules, index, question, content, now.time) {
+        let sought = self.holds.seek(HoldKey::new(index, question.ask.request_id));
+        if let Some(answer) = self.repeat(rules, &sought, question, content, now.time) {
             return Checked::Answered(answer);
         }
         let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
@@ -67,7 +69,7 @@ impl Shard {
                 Checked::Short(short)
             }
             Decision::Admit(charge) => {
-                Checked::Answered(self.admit(rules, index, question, content, &charge, &standing, now.time))
+                Checked::Answered(self.admit(rules, &sought, question, content, &charge, &standing, now.time))
             }
         }
     }
@@ -131,7 +133,8 @@ impl Shard {
         let decision = decide(demand, &standing, rules.catalogue.admission.generated_hold, now.time);
         if let Decision::Admit(charge) = decision {
             let content = content(rules, question);
-            return self.admit(rules, index, question, content, &charge, &standing, now.time);
+            let sought = self.holds.seek(HoldKey::new(index, question.ask.request_id));
+            return self.admit(rules, &sought, question, content, &charge, &standing, now.time);
         }
         account.change_rare(|rare| rare.emergency = rare.emergency.minus(lent));
         rules.emergency_nanos.fetch_sub(lent.nanos().unsigned_abs(), Ordering::Relaxed);
@@ -164,10 +167,17 @@ impl Shard {
     }
 
     /// The answer that was given to this very ask before.
-    fn repeat(&mut self, rules: &Rules, index: u32, question: Question<'_>, content: u64, now: Time) -> Option<Answer> {
-        let key = HoldKey::new(index, question.ask.request_id);
-        let open = self.holds.open(&key).map(|hold| (hold.content, hold.admitted(true)));
-        let known = open.or_else(|| self.holds.past(&key, now).map(|past| (past.content, past.admitted())));
+    fn repeat(
+        &mut self,
+        rules: &Rules,
+        sought: &Sought,
+        question: Question<'_>,
+        content: u64,
+        now: Time,
+    ) -> Option<Answer> {
+        let open = self.holds.place_of(sought).and_then(|place| self.holds.at(place)).map(|opened| &opened.hold);
+        let open = open.map(|hold| (hold.content, hold.admitted(true)));
+        let known = open.or_else(|| self.holds.past(sought, now).map(|past| (past.content, past.admitted())));
         let (known, admitted) = known?;
         let verdict = if known == content {
             Verdict::Admitted(admitted)
@@ -175,7 +185,7 @@ impl Shard {
             let denial = Denial::of(Reason::InvalidRequest);
             Verdict::Denied(Denial { invalid: Some(Invalid::OtherContent), ..denial })
         };
-        let account = self.account_mut(index)?;
+        let account = self.account_mut(sought.key.account)?;
         let standing = standing(account, rules, question.demand, false, now)?;
         let limits = limits(&standing, question.demand.rate_key, None, now);
         Some(Answer { verdict, limits: Some(limits), balance: Some(balance(account)) })
@@ -186,7 +196,7 @@ impl Shard {
     fn admit(
         &mut self,
         rules: &Rules,
-        index: u32,
+        sought: &Sought,
         question: Question<'_>,
         content: u64,
         charge: &Charge,
@@ -194,7 +204,8 @@ impl Shard {
         now: Time,
     ) -> Answer {
         let life = life_of(rules, question.ask);
-        let account = self.accounts.get_mut(place(index)).expect("admitted accounts are known");
+        let index = sought.key.account;
+        let account = self.accounts.get_mut(index).expect("admitted accounts are known");
         let hold = Hold::open(question.demand, charge, content, account.lease.month, life, now);
         assert!(hold.cost <= standing.money.rights, "only rights of a live lease are promised");
         let mut taken = None;
@@ -211,9 +222,9 @@ impl Shard {
             limits: Some(limits(standing, question.demand.rate_key, taken, now)),
             balance: Some(balance(account)),
         };
-        let key = HoldKey::new(index, question.ask.request_id);
-        self.deadlines_first.push_back((look_at(hold.deadline, DEADLINE_LOOK_FIRST, now), key));
-        self.holds.insert(key, hold);
+        let look = look_at(hold.deadline, DEADLINE_LOOK_FIRST, now);
+        let opened = self.holds.insert(sought, hold);
+        self.deadlines_first.push_back((look, opened));
         self.open.up(&rules.holds_open);
         self.reschedule_used(rules, index, now);
         answer

@@ -42,6 +42,11 @@ pub(super) struct Rate<const N: usize> {
     second: Time,
     /// Something changed that the pool has not heard.
     dirty: bool,
+    /// A chunk's rest went back that comes back in full only if the pool hears of it soon.
+    pressing: bool,
+    /// Whether the chunks are small, which may come back at any time.
+    fresh_small: bool,
+    old_small: bool,
     off: Off,
 }
 
@@ -100,6 +105,9 @@ impl<const N: usize> Rate<N> {
             used_at: now,
             second: now,
             dirty: false,
+            pressing: false,
+            fresh_small: false,
+            old_small: false,
             off: Off::No,
         }
     }
@@ -154,6 +162,7 @@ impl<const N: usize> Rate<N> {
         }
         self.drain(now);
         self.dirty = true;
+        self.pressing |= (fresh_dead && !self.fresh_small) || (old_dead && !self.old_small);
         for meter in &mut self.meters {
             let fresh = if fresh_dead { std::mem::take(&mut meter.fresh) } else { 0 };
             let old = if old_dead { std::mem::take(&mut meter.old) } else { 0 };
@@ -236,11 +245,25 @@ impl<const N: usize> Rate<N> {
             let ahead = self.fresh_until.before(REFILL_AHEAD);
             if self.runs_low(now) { gap } else { ahead.max(gap) }
         });
-        let chunk_left = self.meters.iter().any(|meter| meter.fresh > 0 || meter.old > 0);
-        let report_every = if self.meters.iter().any(Meter::is_pressing) { every } else { every.max(REPORT_SMALL) };
-        let report = self.dirty.then(|| if self.off == Off::Newly { gap } else { self.asked.after(report_every) });
-        let bury = chunk_left.then(|| self.fresh_until.max(self.old_until).max(self.asked.after(every)));
-        [refill, report, bury].into_iter().flatten().min()
+        let news = self.dirty.then(|| self.report_at(gap, every));
+        let buries = [
+            (self.fresh_until, self.fresh_small, self.meters.iter().any(|meter| meter.fresh > 0)),
+            (self.old_until, self.old_small, self.meters.iter().any(|meter| meter.old > 0)),
+        ];
+        let bury = buries.into_iter().filter(|(.., is_left)| *is_left).map(|(until, is_small, _)| {
+            // The rest of a small chunk comes back in full whenever it does, that of another one only for a while.
+            until.max(if is_small { self.asked.after(every.max(REPORT_SMALL)) } else { gap })
+        });
+        [refill, news].into_iter().flatten().chain(bury).min()
+    }
+
+    /// When news is told that nobody waits for.
+    fn report_at(&self, gap: Time, every: Duration) -> Time {
+        if self.pressing || self.off == Off::Newly {
+            return gap;
+        }
+        let soon = self.off == Off::Still || self.meters.iter().any(Meter::is_pressing);
+        self.asked.after(if soon { every } else { every.max(REPORT_SMALL) })
     }
 
     /// Something should be said now, or within `ahead` as things go.
@@ -270,7 +293,7 @@ impl<const N: usize> Rate<N> {
         }
         self.seq = self.seq.saturating_add(1);
         self.asked = now;
-        self.dirty = false;
+        (self.dirty, self.pressing) = (false, false);
         let in_use = now.since(self.used_at) < SECOND && !closing;
         let (fresh_until, old_until) = (self.fresh_until, self.old_until);
         let refills = !ahead.is_zero() && self.is_short_within(ahead, now);
@@ -320,6 +343,7 @@ impl<const N: usize> Rate<N> {
     pub(super) fn hear(&mut self, heard: [Heard; N], burst_seconds: u32, until: Time, now: Time) {
         self.bury_dead(now);
         let fresh_any = heard.iter().any(|heard| heard.fresh > 0);
+        let was_old = self.meters.iter().any(|meter| meter.old > 0);
         self.burst_seconds = burst_seconds;
         self.level_at = now;
         for (meter, heard) in self.meters.iter_mut().zip(heard) {
@@ -330,8 +354,9 @@ impl<const N: usize> Rate<N> {
             let mut rest = lent;
             if fresh_any {
                 let fresh = small(heard.fresh.min(lent));
-                rest = lent.saturating_sub(u64::from(fresh)).saturating_add(u64::from(meter.old));
-                (meter.old, meter.fresh) = (meter.fresh, fresh);
+                rest = lent.saturating_sub(u64::from(fresh));
+                // What is left of two chunks becomes one: an ask may wait for all of it together.
+                (meter.old, meter.fresh) = (meter.old.saturating_add(meter.fresh), fresh);
             }
             if rest > 0 {
                 meter.give_back(rest);
@@ -339,8 +364,12 @@ impl<const N: usize> Rate<N> {
             }
         }
         if fresh_any {
-            self.old_until = self.fresh_until;
-            self.fresh_until = until;
+            (self.old_until, self.old_small) = if was_old {
+                (self.old_until.min(self.fresh_until), self.old_small && self.fresh_small)
+            } else {
+                (self.fresh_until, self.fresh_small)
+            };
+            (self.fresh_until, self.fresh_small) = (until, until.since(self.asked) > SECOND);
         }
         self.answered = now;
     }

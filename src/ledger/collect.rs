@@ -10,7 +10,7 @@ use super::due::{
     STRANGER_KEEP, ahead, idle_return_after, must_declare, period, stranger_due_at, sync_due_at, unneeded,
 };
 use super::lease::sum;
-use super::shard::{Rules, Shard, place, tick_of};
+use super::shard::{Rules, Shard, tick_of};
 use super::standing::{custom_limits, group_name};
 use crate::clock::Time;
 use crate::decision::Credit;
@@ -28,7 +28,7 @@ impl Shard {
     pub(super) fn collect(&mut self, rules: &Rules, now: Time, max: usize, messages: &mut Vec<Message>) {
         while messages.len() < max {
             let Some((tick, index)) = self.due.pop(tick_of(now)) else { return };
-            let Some(account) = self.accounts.get_mut(place(index)) else { continue };
+            let Some(account) = self.accounts.get_mut(index) else { continue };
             if account.due != tick {
                 continue;
             }

@@ -36,8 +36,6 @@ pub(super) struct Past {
     out_max: u64,
     cost: Credit,
     held: Credit,
-    /// Of an expired one, which may still be settled.
-    pub(super) expired: Option<Box<Hold>>,
     life: Millis,
     end: End,
     shadow: Option<Reason>,
@@ -45,7 +43,7 @@ pub(super) struct Past {
 }
 
 /// One hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Hold {
     /// A digest of what was asked.
     pub(super) content: u64,
@@ -90,12 +88,17 @@ impl Past {
     }
 
     /// Books a settle that comes after expiry: the difference to what was booked then. Returns that difference too.
-    pub(super) fn settle_late(&mut self, account: &mut Account, usage: Usage, now: Time) -> Option<(Ended, Credit)> {
-        let mut hold = self.expired.take()?;
+    pub(super) fn settle_late(
+        &mut self,
+        mut hold: Hold,
+        account: &mut Account,
+        usage: Usage,
+        now: Time,
+    ) -> (Ended, Credit) {
         let before = self.cost;
         self.cost = hold.book(account, End::Settled, usage, tokens_of(hold.progress), now);
         self.end = End::Settled;
-        Some((self.ended(), self.cost.minus(before)))
+        (self.ended(), self.cost.minus(before))
     }
 }
 
@@ -207,11 +210,11 @@ impl Hold {
         self.extended = self.extended.saturating_add(more);
     }
 
-    /// Ends it: frees what was held and books `usage` in full.
-    pub(super) fn end(mut self, account: &mut Account, end: End, usage: Usage, now: Time) -> Past {
+    /// Ends it: frees what was held and books `usage` in full, or what was reported last.
+    pub(super) fn end(&mut self, account: &mut Account, end: End, usage: Option<Usage>, now: Time) -> Past {
         account.lease.held = account.lease.held.minus(self.cost);
         account.open = account.open.checked_sub(1).expect("every open hold is counted");
-        let cost = self.book(account, end, usage, [0; 3], now);
+        let cost = self.book(account, end, usage.unwrap_or(self.progress), [0; 3], now);
         Past {
             content: self.content,
             cost_answered: self.cost_answered,
@@ -222,13 +225,7 @@ impl Hold {
             end,
             shadow: self.shadow,
             capped: self.capped,
-            expired: (end == End::Expired).then(|| Box::new(self)),
         }
-    }
-
-    /// As last reported, for a hold that ends without a word.
-    pub(super) const fn last_progress(&self) -> Usage {
-        self.progress
     }
 
     /// Books `usage`, of which `counted` tokens were counted before; returns what it cost in all.

@@ -1,114 +1,136 @@
-//! The holds of a shard: open ones in a small table that stays in the cache, ended ones in a row, oldest first.
+//! The holds of a shard: open ones in few places that are used again and again, ended ones in a row, oldest first.
 //!
 //! Nearly every hold that is remembered has ended and is never looked at again, so it must not be in the way.
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
 
+use super::ended::Row;
 use super::hold::{Hold, HoldKey, Past};
+use super::pages::Pages;
 use crate::clock::Time;
 
 /// Open and ended holds by their key.
 ///
-/// What always holds: a key is open, or in the row and within its time, but once; `ended` has as many entries as `row`.
+/// What always holds: a key is open, or in the row and within its time, but once.
 pub(super) struct Holds {
-    open: hashbrown::HashMap<HoldKey, Hold, foldhash::fast::RandomState>,
-    /// Where in the row an ended hold is, counted from the first that ever was in it.
-    ended: hashbrown::HashTable<u64>,
-    row: VecDeque<Remembered>,
-    /// The count of the row's front.
-    first: u64,
+    hasher: foldhash::fast::RandomState,
+    table: hashbrown::HashTable<u32>,
+    /// The place that was left last is taken next: it is still in the cache.
+    open: Pages<Opened>,
+    serial: u32,
+    ended: Row,
 }
 
-struct Remembered {
-    until: Time,
-    key: HoldKey,
-    past: Past,
+/// A key with its hash, which is worked out once for all that is done with it.
+#[derive(Clone, Copy)]
+pub(super) struct Sought {
+    pub(super) key: HoldKey,
+    hash: u64,
+}
+
+/// Where a hold was opened, and which of those that had this place it is.
+#[derive(Clone, Copy)]
+pub(super) struct HoldRef {
+    place: u32,
+    serial: u32,
+}
+
+pub(super) struct Opened {
+    pub(super) key: HoldKey,
+    serial: u32,
+    pub(super) hold: Hold,
 }
 
 impl Holds {
     pub(super) fn new() -> Self {
-        Self { open: hashbrown::HashMap::default(), ended: hashbrown::HashTable::new(), row: VecDeque::new(), first: 0 }
+        Self {
+            hasher: foldhash::fast::RandomState::default(),
+            table: hashbrown::HashTable::new(),
+            open: Pages::new(),
+            serial: 0,
+            ended: Row::new(),
+        }
     }
 
-    pub(super) fn open(&self, key: &HoldKey) -> Option<&Hold> {
-        self.open.get(key)
+    pub(super) fn seek(&self, key: HoldKey) -> Sought {
+        Sought { key, hash: self.hasher.hash_one(key) }
     }
 
-    pub(super) fn open_mut(&mut self, key: &HoldKey) -> Option<&mut Hold> {
-        self.open.get_mut(key)
+    /// Where an open hold is.
+    pub(super) fn place_of(&self, sought: &Sought) -> Option<u32> {
+        let is_it = |place: &u32| self.at(*place).is_some_and(|opened| opened.key == sought.key);
+        self.table.find(sought.hash, is_it).copied()
+    }
+
+    pub(super) fn at(&self, place: u32) -> Option<&Opened> {
+        self.open.get(place)
+    }
+
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Hold> {
+        self.open.get_mut(place).map(|opened| &mut opened.hold)
+    }
+
+    /// The hold that was opened there then, while it is open.
+    pub(super) fn opened(&self, opened: HoldRef) -> Option<&Opened> {
+        self.open.get(opened.place).filter(|other| other.serial == opened.serial)
     }
 
     /// A hold that ended and is remembered.
-    pub(super) fn past(&self, key: &HoldKey, now: Time) -> Option<&Past> {
-        let place = self.place_of(key, now)?;
-        self.row.get(place).map(|remembered| &remembered.past)
+    pub(super) fn past(&self, sought: &Sought, now: Time) -> Option<&Past> {
+        self.ended.get(&sought.key, sought.hash, now)
     }
 
-    pub(super) fn past_mut(&mut self, key: &HoldKey, now: Time) -> Option<&mut Past> {
-        let place = self.place_of(key, now)?;
-        self.row.get_mut(place).map(|remembered| &mut remembered.past)
+    /// As [`Holds::past`], with the hold itself if it expired: once, to settle it late.
+    pub(super) fn settle_past(&mut self, sought: &Sought, now: Time) -> Option<(&mut Past, Option<Box<Hold>>)> {
+        self.ended.settle(&sought.key, sought.hash, now)
     }
 
     /// Opens a hold under a key that is not known.
-    pub(super) fn insert(&mut self, key: HoldKey, hold: Hold) {
-        self.open.insert(key, hold);
+    pub(super) fn insert(&mut self, sought: &Sought, hold: Hold) -> HoldRef {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let place = self.open.insert(Opened { key: sought.key, serial, hold });
+        let (open, hasher) = (&self.open, &self.hasher);
+        self.table.insert_unique(sought.hash, place, |place| {
+            open.get(*place).map_or(0, |opened| hasher.hash_one(opened.key))
+        });
+        HoldRef { place, serial }
     }
 
-    /// Takes an open hold out, to end it.
-    pub(super) fn take(&mut self, key: &HoldKey) -> Option<Hold> {
-        self.open.remove(key)
+    /// Takes out a hold that was just ended.
+    pub(super) fn remove(&mut self, sought: &Sought, place: u32) {
+        if let Ok(entry) = self.table.find_entry(sought.hash, |other| *other == place) {
+            entry.remove();
+        }
+        self.open.remove(place);
     }
 
     /// Puts a hold that ended at the end of the row.
-    pub(super) fn remember(&mut self, key: HoldKey, past: Past, until: Time) {
-        let count = self.first.saturating_add(u64::try_from(self.row.len()).unwrap_or(u64::MAX));
-        self.row.push_back(Remembered { until, key, past });
-        let (row, first, open) = (&self.row, self.first, &self.open);
-        self.ended.insert_unique(open.hasher().hash_one(key), count, |count| {
-            row.get(place_in_row(first, *count)).map_or(0, |remembered| open.hasher().hash_one(remembered.key))
-        });
+    pub(super) fn remember(&mut self, sought: &Sought, past: (Past, Option<Box<Hold>>), until: Time) {
+        let hasher = &self.hasher;
+        self.ended.push(sought.key, past, until, |key| hasher.hash_one(key));
     }
 
     /// When the ended hold that goes first is forgotten.
     pub(super) fn oldest(&self) -> Option<Time> {
-        self.row.front().map(|remembered| remembered.until)
+        self.ended.oldest()
     }
 
     pub(super) fn forget_oldest(&mut self) {
-        let Some(Remembered { key, .. }) = self.row.pop_front() else { return };
-        let first = self.first;
-        if let Ok(entry) = self.ended.find_entry(self.open.hasher().hash_one(key), |count| *count == first) {
-            entry.remove();
-        }
-        self.first = first.saturating_add(1);
+        self.ended.forget_oldest();
     }
 
     pub(super) fn open_keys(&self) -> impl Iterator<Item = HoldKey> {
-        self.open.keys().copied()
+        self.open.iter().map(|(_, opened)| opened.key)
     }
 
     #[cfg(test)]
     pub(super) fn all_open(&self) -> impl Iterator<Item = (&HoldKey, &Hold)> {
-        self.open.iter()
+        self.open.iter().map(|(_, opened)| (&opened.key, &opened.hold))
     }
 
     #[cfg(test)]
     pub(super) fn all_past(&self) -> impl Iterator<Item = &Past> {
-        self.row.iter().map(|remembered| &remembered.past)
+        self.ended.iter()
     }
-
-    /// One past its time is as good as forgotten: its account may be gone, and another one in its place.
-    fn place_of(&self, key: &HoldKey, now: Time) -> Option<usize> {
-        let is_it = |count: &u64| {
-            let remembered = self.row.get(place_in_row(self.first, *count));
-            remembered.is_some_and(|remembered| remembered.key == *key && now < remembered.until)
-        };
-        let count = self.ended.find(self.open.hasher().hash_one(key), is_it)?;
-        Some(place_in_row(self.first, *count))
-    }
-}
-
-fn place_in_row(first: u64, count: u64) -> usize {
-    usize::try_from(count.saturating_sub(first)).unwrap_or(usize::MAX)
 }

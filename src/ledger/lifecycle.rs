@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
 use super::check::{DEADLINE_LOOK_MAX, look_at, take};
-use super::hold::{Hold, HoldKey, check_usage};
-use super::shard::{Rules, Shard, place};
+use super::hold::{Hold, HoldKey, Past, check_usage};
+use super::holds::Sought;
+use super::shard::{Rules, Shard};
 use super::standing::standing;
 use crate::clock::{Now, Time};
 use crate::decision::{Credit, Decision, Demand, RateKey, RequestId, ServiceTier, Usage, decide};
@@ -22,9 +23,12 @@ impl Shard {
         now: Time,
     ) -> Result<Duration, HoldError> {
         check_usage(&rules.catalogue, usage)?;
-        self.expire_if_past(rules, key, now);
-        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key, now)) };
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let sought = self.holds.seek(key);
+        let open = self.place_if_open(rules, &sought, now);
+        let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else {
+            return Err(self.not_open(&sought, now));
+        };
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         hold.progress(account, usage, now)?;
         hold.renew(now);
         account.used_at = now;
@@ -36,13 +40,16 @@ impl Shard {
 
     pub(super) fn extend(&mut self, rules: &Rules, key: HoldKey, more: u64, now: Time) -> Result<Extended, HoldError> {
         check_usage(&rules.catalogue, Usage { generated: more, ..Usage::default() })?;
-        self.expire_if_past(rules, key, now);
-        let Some(hold) = self.holds.open_mut(&key) else { return Err(self.not_open(key, now)) };
+        let sought = self.holds.seek(key);
+        let open = self.place_if_open(rules, &sought, now);
+        let Some(hold) = open.and_then(|place| self.holds.at_mut(place)) else {
+            return Err(self.not_open(&sought, now));
+        };
         check_usage(
             &rules.catalogue,
             Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
         )?;
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         let demand = extension(hold, more);
         let Some(mut standing) = standing(account, rules, &demand, false, now) else {
             return Err(HoldError::UnknownAccount);
@@ -72,16 +79,15 @@ impl Shard {
 
     pub(super) fn settle(&mut self, rules: &Rules, key: HoldKey, usage: Usage, now: Time) -> Result<Ended, HoldError> {
         check_usage(&rules.catalogue, usage)?;
-        self.expire_if_past(rules, key, now);
-        if let Some(hold) = self.holds.take(&key) {
-            return Ok(self.end(rules, key, hold, End::Settled, usage, now));
+        let sought = self.holds.seek(key);
+        if let Some(place) = self.place_if_open(rules, &sought, now) {
+            return Ok(self.end(rules, &sought, place, (End::Settled, Some(usage)), now));
         }
-        let past = self.holds.past_mut(&key, now).ok_or(HoldError::NotFound)?;
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+        let (past, expired) = self.holds.settle_past(&sought, now).ok_or(HoldError::NotFound)?;
+        let Some(expired) = expired else { return Ok(Ended { repeated: true, ..past.ended() }) };
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         account.roll_over(now);
-        let Some((settled, more)) = past.settle_late(account, usage, now) else {
-            return Ok(Ended { repeated: true, ..past.ended() });
-        };
+        let (settled, more) = past.settle_late(*expired, account, usage, now);
         account.used_at = now;
         account.assert_invariants();
         self.counters.late_settles = self.counters.late_settles.saturating_add(1);
@@ -104,27 +110,27 @@ impl Shard {
         let model = rules.catalogue.model_id(fallback.model).ok_or(HoldError::NotFound)?;
         let priced = rules.catalogue.model(model).and_then(|model| model.price(fallback.service_tier, now.unix));
         let price = priced.ok_or(HoldError::NotFound)?;
-        let account = self.accounts.get_mut(place(key.account)).ok_or(HoldError::UnknownAccount)?;
+        let account = self.accounts.get_mut(key.account).ok_or(HoldError::UnknownAccount)?;
         account.roll_over(now.time);
         let rate_key = match fallback.service_tier {
             ServiceTier::Standard | ServiceTier::Priority => Some(RateKey { model, fast: false }),
             ServiceTier::Fast => Some(RateKey { model, fast: true }),
             ServiceTier::Batch => None,
         };
-        let hold = Hold::absent(price, rate_key, account.lease.month, now.time);
+        let mut hold = Hold::absent(price, rate_key, account.lease.month, now.time);
         account.open = account.open.saturating_add(1);
         self.open.up(&rules.holds_open);
-        Ok(self.end(rules, key, hold, End::Settled, usage, now.time))
+        let past = hold.end(account, End::Settled, Some(usage), now.time);
+        let sought = self.holds.seek(key);
+        Ok(self.remember(rules, &sought, (past, None), now.time))
     }
 
     pub(super) fn release(&mut self, rules: &Rules, key: HoldKey, now: Time) -> Result<Ended, HoldError> {
-        self.expire_if_past(rules, key, now);
-        if let Some(hold) = self.holds.take(&key) {
-            // Tokens that were reported exist: they are booked, whoever releases.
-            let usage = hold.last_progress();
-            return Ok(self.end(rules, key, hold, End::Released, usage, now));
+        let sought = self.holds.seek(key);
+        if let Some(place) = self.place_if_open(rules, &sought, now) {
+            return Ok(self.end(rules, &sought, place, (End::Released, None), now));
         }
-        let past = self.holds.past(&key, now).ok_or(HoldError::NotFound)?;
+        let past = self.holds.past(&sought, now).ok_or(HoldError::NotFound)?;
         Ok(Ended { repeated: true, ..past.ended() })
     }
 
@@ -133,10 +139,10 @@ impl Shard {
         let second = now.nanos() / 1_000_000_000;
         for _ in 0..EXPIRE_MAX {
             let first = self.deadlines_first.pop_front_if(|(look, _)| *look <= second);
-            let Some((_, key)) = first.or_else(|| self.deadlines.pop(second)) else { return false };
-            match self.holds.open(&key) {
-                Some(hold) if hold.is_past(now) => self.expire(rules, key, now),
-                Some(hold) => self.deadlines.push(look_at(hold.deadline, DEADLINE_LOOK_MAX, now), key),
+            let Some((_, opened)) = first.or_else(|| self.deadlines.pop(second)) else { return false };
+            match self.holds.opened(opened) {
+                Some(hold) if hold.hold.is_past(now) => self.expire(rules, hold.key, now),
+                Some(hold) => self.deadlines.push(look_at(hold.hold.deadline, DEADLINE_LOOK_MAX, now), opened),
                 None => {}
             }
         }
@@ -144,49 +150,74 @@ impl Shard {
     }
 
     /// Why a hold that is not open cannot be changed.
-    fn not_open(&self, key: HoldKey, now: Time) -> HoldError {
-        self.holds.past(&key, now).map_or(HoldError::NotFound, |past| HoldError::Ended(past.ended()))
+    fn not_open(&self, sought: &Sought, now: Time) -> HoldError {
+        self.holds.past(sought, now).map_or(HoldError::NotFound, |past| HoldError::Ended(past.ended()))
     }
 
-    fn expire_if_past(&mut self, rules: &Rules, key: HoldKey, now: Time) {
-        if self.holds.open(&key).is_some_and(|hold| hold.is_past(now)) {
-            self.expire(rules, key, now);
+    /// Where a hold is, if it is open; one past its deadline ends here.
+    fn place_if_open(&mut self, rules: &Rules, sought: &Sought, now: Time) -> Option<u32> {
+        let place = self.holds.place_of(sought)?;
+        if self.holds.at(place).is_some_and(|opened| opened.hold.is_past(now)) {
+            self.expire(rules, sought.key, now);
+            return None;
         }
+        Some(place)
     }
 
     pub(super) fn expire(&mut self, rules: &Rules, key: HoldKey, now: Time) {
-        let Some(hold) = self.holds.take(&key) else { return };
-        let usage = hold.last_progress();
-        self.end(rules, key, hold, End::Expired, usage, now);
+        let sought = self.holds.seek(key);
+        let Some(place) = self.holds.place_of(&sought) else { return };
+        self.end(rules, &sought, place, (End::Expired, None), now);
         self.counters.expired = self.counters.expired.saturating_add(1);
     }
 
-    /// The one end of an open hold: booked, remembered, counted.
-    fn end(&mut self, rules: &Rules, key: HoldKey, hold: Hold, end: End, usage: Usage, now: Time) -> Ended {
-        let account = self.accounts.get_mut(place(key.account)).expect("an account outlives its holds");
+    /// The one end of an open hold: with the usage that is told, or what was reported last.
+    fn end(&mut self, rules: &Rules, sought: &Sought, at: u32, end: (End, Option<Usage>), now: Time) -> Ended {
+        let hold = self.holds.at_mut(at).expect("its place was looked up just now");
+        let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
         account.roll_over(now);
+        let (end, usage) = end;
         let past = hold.end(account, end, usage, now);
-        let ended = past.ended();
+        let expired = (end == End::Expired).then(|| Box::new(hold.clone()));
+        self.holds.remove(sought, at);
+        self.remember(rules, sought, (past, expired), now)
+    }
+
+    /// What follows from the end of a hold: it is booked already, and is remembered and counted.
+    fn remember(&mut self, rules: &Rules, sought: &Sought, past: (Past, Option<Box<Hold>>), now: Time) -> Ended {
+        let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
+        let ended = past.0.ended();
         let until = now.after(rules.settings.ended_keep);
         account.remembered_until = account.remembered_until.max(until);
-        if end != End::Expired {
+        if ended.end != End::Expired {
             account.used_at = now;
         }
         account.assert_invariants();
         self.open.down(&rules.holds_open);
         self.counters.count_overrun(ended.overrun);
-        self.holds.remember(key, past, until);
+        self.make_room_for_ended(rules);
+        self.holds.remember(sought, past, until);
         self.ended.up(&rules.holds_ended);
-        self.forget_ended(rules, now, 2);
-        self.reschedule_used(rules, key.account, now);
+        self.reschedule_used(rules, sought.key.account, now);
         ended
     }
 
-    /// Forgets at most `max` ended holds: those past their time, and the oldest above the bound.
+    /// Forgets the oldest ended holds, two at most, until there is room for one more. Those past their time wait for
+    /// a sweep: it reads them in a row, where here each would have to be waited for.
+    fn make_room_for_ended(&mut self, rules: &Rules) {
+        for _ in 0..2 {
+            if self.ended.here() == 0 || self.ended.of_all(&rules.holds_ended) < rules.settings.ended_max {
+                return;
+            }
+            self.holds.forget_oldest();
+            self.ended.down(&rules.holds_ended);
+        }
+    }
+
+    /// Forgets at most `max` ended holds that are past their time.
     pub(super) fn forget_ended(&mut self, rules: &Rules, now: Time, max: usize) {
         for _ in 0..max {
-            let above = self.ended.of_all(&rules.holds_ended) > rules.settings.ended_max;
-            if self.holds.oldest().is_none_or(|until| !above && now < until) {
+            if self.holds.oldest().is_none_or(|until| now < until) {
                 return;
             }
             self.holds.forget_oldest();

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use super::LedgerSettings;
 use super::account::{Account, Refused, Seen};
 use super::due::{due_at, period};
-use super::hold::HoldKey;
-use super::holds::Holds;
+use super::holds::{HoldRef, Holds};
+use super::pages::Pages;
 use super::strangers::Strangers;
 use super::tally::Tally;
 use super::totals::{Counters, DeadLetter};
@@ -41,14 +41,14 @@ pub(super) struct Rules {
 
 pub(super) struct Shard {
     table: hashbrown::HashTable<u32>,
-    pub(super) accounts: slab::Slab<Box<Account>>,
+    pub(super) accounts: Pages<Account>,
     pub(super) holds: Holds,
     pub(super) open: Tally,
     pub(super) ended: Tally,
     /// New holds, in the order of their admission, with the second in which to look at them first.
-    pub(super) deadlines_first: VecDeque<(u64, HoldKey)>,
+    pub(super) deadlines_first: VecDeque<(u64, HoldRef)>,
     /// Holds that were open then, by the second in which to look at them again.
-    pub(super) deadlines: Wheel<HoldKey>,
+    pub(super) deadlines: Wheel<HoldRef>,
     /// Accounts by the tick at which they have something to say.
     pub(super) due: Wheel<u32>,
     pub(super) strangers: Strangers,
@@ -56,7 +56,7 @@ pub(super) struct Shard {
     pub(super) counters: Counters,
     pub(super) dead_letters: Vec<DeadLetter>,
     /// Where the last search for accounts that did not say *bye* ended.
-    pub(super) bye_from: usize,
+    pub(super) bye_from: u32,
 }
 
 impl Rules {
@@ -81,7 +81,7 @@ impl Shard {
         let share = settings.unknown_max.checked_div(settings.shards.max(1)).unwrap_or(0);
         Self {
             table: hashbrown::HashTable::new(),
-            accounts: slab::Slab::new(),
+            accounts: Pages::new(),
             holds: Holds::new(),
             open: Tally::new(settings.holds_max, settings.shards),
             ended: Tally::new(settings.ended_max, settings.shards),
@@ -106,7 +106,7 @@ impl Shard {
     }
 
     pub(super) fn account(&self, index: u32) -> Option<&Account> {
-        self.accounts.get(place(index)).map(|account| &**account)
+        self.accounts.get(index)
     }
 
     /// The terms of a loaded account, and how it stands.
@@ -116,7 +116,7 @@ impl Shard {
     }
 
     pub(super) fn account_mut(&mut self, index: u32) -> Option<&mut Account> {
-        self.accounts.get_mut(place(index)).map(|account| &mut **account)
+        self.accounts.get_mut(index)
     }
 
     /// The account, as a stranger that waits to be loaded if it is new; `None` where there is no place for it.
@@ -133,11 +133,10 @@ impl Shard {
         }
         let mut account = Account::new(name, now);
         account.declared = rules.declared.load(Ordering::Relaxed);
-        let index = u32::try_from(self.accounts.insert(Box::new(account))).expect("accounts_max bounds the slab");
+        let index = self.accounts.insert(account);
         let accounts = &self.accounts;
-        self.table.insert_unique(hash, index, |index| {
-            accounts.get(place(*index)).map_or(0, |account| rules.hash(&account.name))
-        });
+        self.table
+            .insert_unique(hash, index, |index| accounts.get(*index).map_or(0, |account| rules.hash(&account.name)));
         Some(index)
     }
 
@@ -167,14 +166,14 @@ impl Shard {
 
     /// Looks again at when each account has something to say.
     pub(super) fn wake_all(&mut self, rules: &Rules, now: Time) {
-        let indices: Vec<_> = self.accounts.iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
+        let indices: Vec<_> = self.accounts.iter().map(|(index, _)| index).collect();
         for index in indices {
             self.reschedule(rules, index, now);
         }
     }
 
     pub(super) fn remove(&mut self, rules: &Rules, index: u32) {
-        let Some(account) = self.accounts.try_remove(place(index)) else { return };
+        let Some(account) = self.accounts.remove(index) else { return };
         assert!(account.open == 0, "holds name their account by its place");
         if let Ok(entry) = self.table.find_entry(rules.hash(&account.name), |other| *other == index) {
             entry.remove();
@@ -198,7 +197,7 @@ impl Shard {
     /// As [`Shard::reschedule`], after an admission or an end. They make nothing due earlier than a period from now, unless
     /// something runs low; so an account in use is looked at once in a period, and not with every request.
     pub(super) fn reschedule_used(&mut self, rules: &Rules, index: u32, now: Time) {
-        let Some(account) = self.accounts.get(place(index)) else { return };
+        let Some(account) = self.accounts.get(index) else { return };
         let is_due_soon = account.due <= tick_of(now.after(period(account, rules)));
         if account.flight.is_none() && (!is_due_soon || account.runs_low(now)) {
             self.reschedule(rules, index, now);
@@ -207,7 +206,7 @@ impl Shard {
 
     /// Puts an account into the due list, at the time when it has something to say.
     pub(super) fn reschedule(&mut self, rules: &Rules, index: u32, now: Time) {
-        let Some(account) = self.accounts.get_mut(place(index)) else { return };
+        let Some(account) = self.accounts.get_mut(index) else { return };
         if account.due == 0 {
             return;
         }
@@ -218,11 +217,6 @@ impl Shard {
             self.due.push(tick, index);
         }
     }
-}
-
-/// Where an index of 32 bits points.
-pub(super) fn place(index: u32) -> usize {
-    usize::try_from(index).expect("32 bits fit")
 }
 
 /// Ticks of the due list: about 17 ms each.

@@ -88,7 +88,7 @@ impl Shard {
         add(&mut totals.unknown, u64::try_from(self.strangers.len()).unwrap_or(u64::MAX));
         totals.overrun = sum(totals.overrun, counters.overrun);
         totals.dead_letters_cost = sum(totals.dead_letters_cost, counters.dead_letters_cost);
-        for (_, account) in &self.accounts {
+        for (_, account) in self.accounts.iter() {
             totals.held = sum(totals.held, account.lease.held);
             totals.leased_free = sum(totals.leased_free, account.lease.free(now));
             totals.emergency = sum(totals.emergency, account.rare().emergency);

@@ -142,7 +142,7 @@ impl Default for RateRules {
 
 impl RateRules {
     /// How many ordinary lives a small chunk lasts, and so how much more of the demand it covers.
-    pub(super) fn small_lives(&self) -> u64 {
+    pub(crate) fn small_lives(&self) -> u64 {
         let lives = self.chunk_life_small.as_nanos().checked_div(self.chunk_life.as_nanos()).unwrap_or(1);
         u64::try_from(lives).unwrap_or(u64::MAX)
     }

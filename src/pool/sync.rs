@@ -35,6 +35,9 @@ impl Pool {
         let key = (session.clone(), request.generation);
         let merged = self.merged(&key, request, rules)?;
         self.tick(now, rules);
+        if merged.is_some() {
+            self.make_way(&key, rules);
+        }
         self.reap(&key, rules);
         let out = merged.as_ref().map(|merged| &merged.record).or(self.sessions.get(&key)).map(Record::outstanding);
         let lacking = request.need.minus(out.unwrap_or_default());
@@ -86,7 +89,6 @@ impl Pool {
 
     /// Books what was reported and lends what is wished for. True where the need was not met.
     fn take(&mut self, key: &Key, request: &SyncRequest, merged: Merged, rules: &PoolRules) -> bool {
-        self.make_way(key, rules);
         let old = self.sessions.get(key).copied().unwrap_or_default();
         let split = split(&old, request, merged.spent, self.months.current);
         self.months.book(&split, rules.months_kept);

@@ -23,6 +23,7 @@ use waiting::Waiting;
 pub mod accounts;
 pub mod embedded;
 pub mod keys;
+pub mod redis;
 mod series;
 pub mod store;
 mod waiting;

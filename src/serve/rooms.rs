@@ -1,6 +1,5 @@
 //! The rooms, built from the bottom up, and the tasks that run them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 use tollgate::clock::Clock;
-use tollgate::config::Settings;
+use tollgate::config::{Settings, StoreAt};
 use tollgate::gate::{Gate, GateParts};
 use tollgate::ledger::Ledger;
 use tollgate::pool::{PoolRules, RateRules, SessionId};
@@ -17,6 +16,7 @@ use tollgate::reconcile::Rounds;
 use tollgate::reconcile::accounts::Accounts;
 use tollgate::reconcile::embedded::{Embedded, Rules};
 use tollgate::reconcile::keys::{KeySettings, Keys};
+use tollgate::reconcile::redis::Redis;
 use tollgate::reconcile::store::Store;
 use tollgate::telemetry;
 use tollgate::transport::accounts::Operators;
@@ -40,15 +40,14 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    pub fn build(settings: &Settings, store: &Path) -> Result<Self, Failure> {
+    pub fn build(settings: &Settings, store: &StoreAt) -> Result<Self, Failure> {
         let metrics = install_metrics()?;
         let catalogue = settings.catalogue.clone();
         let session = new_session(settings.node.clone())?;
-        let rules = Rules { pool: pool_rules(settings), rate: RateRules::default() };
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(store, rules, || Clock.now())?);
+        let Reached { store, keys: key_settings } = reach(settings, store)?;
         let ledger = Arc::new(Ledger::new(settings.ledger, catalogue.clone(), session.clone()));
         let rounds = Arc::new(Rounds::new(ledger.clone(), store.clone(), Clock, settings.round));
-        let keys = Arc::new(Keys::new(store.clone(), Clock, key_settings()));
+        let keys = Arc::new(Keys::new(store.clone(), Clock, key_settings));
         let accounts = Arc::new(Accounts {
             store,
             catalogue: catalogue.clone(),
@@ -119,19 +118,32 @@ fn work(ports: WorkerPorts, wire: Arc<Wire>, health: &Health, stop: &watch::Rece
     })
 }
 
-/// On one machine a round costs no network: usage is written with each, so that a crash loses no more than one.
-fn pool_rules(settings: &Settings) -> PoolRules {
-    PoolRules {
-        lease_max: settings.catalogue.lease.max,
-        lease_parts: 100 / settings.catalogue.lease.max_percent.max(1),
-        next_sync_healthy: settings.round.every,
-        ..PoolRules::default()
-    }
+/// A store, and how long it is believed about keys.
+struct Reached {
+    store: Arc<dyn Store>,
+    keys: KeySettings,
 }
 
-/// The store's file is locked by this process, which forgets a key as it revokes it: nobody else can change an owner.
-fn key_settings() -> KeySettings {
-    KeySettings { refresh_after: Duration::MAX, known_life: Duration::MAX, ..KeySettings::default() }
+fn reach(settings: &Settings, at: &StoreAt) -> Result<Reached, Failure> {
+    let lease = settings.catalogue.lease;
+    let pool = PoolRules { lease_max: lease.max, lease_parts: 100 / lease.max_percent.max(1), ..PoolRules::default() };
+    let rate = RateRules::default();
+    match at {
+        StoreAt::File(path) => {
+            // On one machine a round costs no network: usage is written with each, so that a crash loses no more than one.
+            let rules = Rules { pool: PoolRules { next_sync_healthy: settings.round.every, ..pool }, rate };
+            let store = Arc::new(Embedded::open(path, rules, || Clock.now())?);
+            // The file is locked by this process, which forgets a key as it revokes it: nobody else can change an owner.
+            let keys =
+                KeySettings { refresh_after: Duration::MAX, known_life: Duration::MAX, ..KeySettings::default() };
+            Ok(Reached { store, keys })
+        }
+        StoreAt::Server { address, prefix } => {
+            let store = Redis::new(address, prefix, &Rules { pool, rate });
+            let store = Arc::new(store.map_err(|error| Failure::Server(error.to_string()))?);
+            Ok(Reached { store, keys: KeySettings::default() })
+        }
+    }
 }
 
 fn install_metrics() -> Result<PrometheusHandle, BuildError> {

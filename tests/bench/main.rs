@@ -1,6 +1,6 @@
 //! What a check costs: CPU per request and ratios, all sides measured in one run.
 //!
-//! `cargo bench` runs everything; `cargo bench --bench tollgate -- wire` (or `envoy`, `start`) runs one part, and
+//! `cargo bench` runs everything; `cargo bench --bench tollgate -- wire` (or `redis`, `envoy`, `start`) runs one part, and
 //! `-- saturate tcp` (or `unix`) one long run to look at with a profiler. Machines are shared and noisy: trust the ratios to
 //! the no-logic server, which is measured in the same rounds, and not the times. That server is what one gets without further
 //! thought: tonic, Envoy's types, the system's allocator.
@@ -15,6 +15,7 @@ mod baseline;
 mod load;
 mod machine;
 mod message;
+mod redis;
 mod sidecar;
 mod start;
 mod through_envoy;
@@ -29,6 +30,9 @@ fn main() {
         parts => {
             println!("machine: {}", machine::name());
             let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
+            if wanted("redis") {
+                redis::measure();
+            }
             if wanted("start") {
                 start::measure();
             }

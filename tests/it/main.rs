@@ -14,5 +14,6 @@ mod garbage;
 mod lifecycle;
 mod metrics;
 mod rates;
+mod redis;
 mod sdk;
 mod trouble;

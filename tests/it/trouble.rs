@@ -10,7 +10,7 @@ use crate::harness::{Envoy, Request, Sidecar, Upstream, eventually};
 use crate::lifecycle::{spend, used_becomes};
 
 /// Small enough that no page of the store can be written, large enough for the log.
-const FULL: &str = "65536:unlimited";
+const FULL: &str = "8192:unlimited";
 
 #[tokio::test]
 async fn leases_serve_on_while_the_disk_is_full() {

@@ -1,5 +1,7 @@
 //! Every map has a bound, and nothing a stranger sends grows it.
 
+use std::time::Duration;
+
 use super::world::{World, check_in, settings};
 use crate::ledger::LedgerSettings;
 
@@ -86,5 +88,40 @@ fn what_is_kept_of_an_account_stays_small() {
     use crate::ledger::account::{Account, ModelRate};
     use crate::ledger::chunk::Rate;
     let sizes = (size_of::<Account>(), size_of::<Rate<1>>(), size_of::<ModelRate>());
-    assert_eq!(sizes, (312, 152, 320));
+    assert_eq!(sizes, (312, 160, 328));
+}
+
+/// Each ended hold is found under its own key until it is the oldest and forgotten, however the row grew meanwhile.
+#[test]
+fn ended_holds_are_found_until_they_are_forgotten() {
+    use crate::clock::Now;
+    use crate::decision::{Month, Price, RequestId};
+    use crate::ledger::account::Account;
+    use crate::ledger::answer::End;
+    use crate::ledger::ended::Row;
+    use crate::ledger::hold::{Hold, HoldKey};
+    let now = Now::default();
+    let key = |number: u128| HoldKey::new(7, RequestId { digest: number, attempt: 1 });
+    // Few different hashes make long chains.
+    let hash = |sought: &HoldKey| {
+        (0..200).position(|number| key(number) == *sought).map_or(0, |place| place % 5).try_into().unwrap()
+    };
+    let mut row = Row::new();
+    for number in 0..200_u128 {
+        let mut account = Account::new("a", now);
+        account.open = 1;
+        let mut hold = Hold::absent(Price::default(), None, Month::of(now.unix), now.time);
+        let past = hold.end(&mut account, End::Expired, None, now.time);
+        row.push(key(number), (past, Some(Box::new(hold))), now.time.after(Duration::from_secs(1)), hash);
+        if number % 3 == 0 {
+            row.forget_oldest();
+        }
+    }
+    for number in 0..200_u128 {
+        let is_kept = number >= 67;
+        let settled = row.settle(&key(number), hash(&key(number)), now.time).map(|(_, expired)| expired.is_some());
+        assert_eq!(settled, is_kept.then_some(true), "hold {number}");
+        let again = row.settle(&key(number), hash(&key(number)), now.time).map(|(_, expired)| expired.is_some());
+        assert_eq!(again, is_kept.then_some(false), "hold {number}");
+    }
 }

@@ -454,3 +454,19 @@ fn what_denies_for_good_is_heard_again_while_asks_come() {
          serve r2 1000+500 => admitted $0.005 out 500",
     );
 }
+
+#[test]
+fn what_was_lent_in_vain_comes_back_before_a_told_wait_ends() {
+    let rounds = "wait 200ms\n round\n".repeat(14);
+    check(&format!(
+        "pay 10
+         terms custom=1200
+         serve r1 1000+1200
+         ask r2 10+60 => denied generated_tokens_per_minute wait 3s
+         {rounds}
+         wait 200ms
+         ask r3 10+60 => short tokens [10, 10, 60]
+         round => rates 1
+         ask r3 10+60 => admitted $0.00038 out 60"
+    ));
+}

@@ -87,14 +87,17 @@ impl Borrower {
         News { back, late, refund: rest, charge, used }
     }
 
-    /// Notes a grant that lives until `until`.
-    pub fn borrow(&mut self, tokens: [u64; 3], now: UnixMs, until: UnixMs) {
+    /// Notes a grant that lives until `until`. The rest of a small one may come back in full whenever it does.
+    pub fn borrow(&mut self, tokens: [u64; 3], is_small: bool, now: UnixMs, until: UnixMs) {
         self.granted = each(self.granted, tokens, u64::saturating_add);
         if tokens == [0; 3] {
             return;
         }
         self.at_hand = each(self.at_hand, tokens, u64::saturating_add);
         self.at_hand_until = self.at_hand_until.max(until);
+        if is_small {
+            return;
+        }
         self.chunks.push(Chunk { at: now, tokens });
         if CHUNKS_MAX < self.chunks.len() {
             self.settle_oldest();

@@ -2,8 +2,8 @@
 //!
 //! A chunk is charged when it is granted. So in any window what all sessions take together is at most what the bucket lets
 //! through, `capacity + limit x window`, and what they held when it began: chunks of the last second, or no more than the
-//! limit brings in one. A chunk's rest may come back in full for as long again. However many they are, the bound is
-//! `capacity + limit x (window + 3 s)`.
+//! limit brings in one. A chunk's rest may come back in full for as long again, that of a small one at any time. However many
+//! they are, the bound is `capacity + limit x (window + 3 s)`.
 
 mod borrower;
 mod level;
@@ -26,7 +26,7 @@ use crate::decision::terms::TokenLimits;
 use borrower::{Borrower, News};
 use level::{drained_tokens, take_back};
 use minutes::{Minutes, Turn};
-use valid::{TOKENS_MAX, validate};
+use valid::{LIMIT_MAX, validate};
 
 /// The buckets of one group of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ impl RatePool {
 
     /// Takes the result of an adaptive step, if nothing changed since the step was offered.
     pub fn propose(&mut self, proposal: &StepProposal, rules: &RateRules, now: UnixMs) -> bool {
-        let sane = proposal.limits.iter().all(|limit| *limit < TOKENS_MAX);
+        let sane = proposal.limits.iter().all(|limit| *limit < LIMIT_MAX);
         if !sane || proposal.version != self.version {
             return false;
         }
@@ -143,7 +143,7 @@ impl RatePool {
         }
         let loan = self.lend(session, request, rules);
         if let Some(borrower) = self.sessions.get_mut(session) {
-            borrower.borrow(loan.tokens, now, later(now, loan.life));
+            borrower.borrow(loan.tokens, loan.is_small, now, later(now, loan.life));
         }
         loan
     }
@@ -180,9 +180,9 @@ impl RatePool {
         };
         let for_long = lent(request.want.map(|want| want.saturating_mul(rules.small_lives())));
         let loan = if self.is_small(for_long, rules) {
-            Loan { tokens: for_long, life: rules.chunk_life_small }
+            Loan { tokens: for_long, life: rules.chunk_life_small, is_small: true }
         } else {
-            Loan { tokens: lent(request.want), life: rules.chunk_life }
+            Loan { tokens: lent(request.want), life: rules.chunk_life, is_small: false }
         };
         self.each_bucket(loan.tokens, |bucket, limit, tokens| bucket.charge(limit, tokens, now));
         loan
@@ -260,11 +260,12 @@ impl RatePool {
 struct Loan {
     tokens: [u64; 3],
     life: Duration,
+    is_small: bool,
 }
 
 impl Loan {
     const fn none(rules: &RateRules) -> Self {
-        Self { tokens: [0; 3], life: rules.chunk_life }
+        Self { tokens: [0; 3], life: rules.chunk_life, is_small: false }
     }
 }
 

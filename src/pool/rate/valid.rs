@@ -3,24 +3,27 @@
 use super::super::message::{RateRequest, Refusal};
 use super::each;
 
-/// A session's counters, wants and limits stay below this, 2^50 tokens.
-pub(super) const TOKENS_MAX: u64 = 1_125_899_906_842_624;
+/// A session's counters stay below this, 2^50 tokens.
+const TOKENS_MAX: u64 = 1_125_899_906_842_624;
+/// Limits and what is wanted at once stay below this, 2^46 tokens: what an hour of it makes is still exact in a store that
+/// counts in doubles.
+pub(super) const LIMIT_MAX: u64 = 70_368_744_177_664;
 /// A burst of an hour: no sensible bucket holds more.
 const BURST_SECONDS_MAX: u32 = 3_600;
 
 pub(super) fn validate(request: &RateRequest) -> Result<(), Refusal> {
     let bounded = [
-        (request.granted_known, "granted"),
-        (request.debt, "debt"),
-        (request.returned, "returned"),
-        (request.used, "used"),
-        (request.at_hand, "at hand"),
-        (request.want, "want"),
-        (request.need, "need"),
-        (request.seed, "seed"),
+        (request.granted_known, TOKENS_MAX, "granted"),
+        (request.debt, TOKENS_MAX, "debt"),
+        (request.returned, TOKENS_MAX, "returned"),
+        (request.used, TOKENS_MAX, "used"),
+        (request.at_hand, TOKENS_MAX, "at hand"),
+        (request.want, LIMIT_MAX, "want"),
+        (request.need, LIMIT_MAX, "need"),
+        (request.seed, LIMIT_MAX, "seed"),
     ];
-    for (tokens, name) in bounded {
-        if tokens.iter().any(|tokens| TOKENS_MAX <= *tokens) {
+    for (tokens, bound, name) in bounded {
+        if tokens.iter().any(|tokens| bound <= *tokens) {
             return Err(Refusal::Malformed(name));
         }
     }

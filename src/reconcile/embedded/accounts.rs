@@ -166,7 +166,7 @@ fn only(account: &Arc<str>) -> BTreeSet<Arc<str>> {
     BTreeSet::from([Arc::clone(account)])
 }
 
-fn record(summary: Summary) -> AccountRecord {
+pub(crate) fn record(summary: Summary) -> AccountRecord {
     AccountRecord {
         account: summary.account,
         terms: Arc::unwrap_or_clone(summary.terms),

@@ -3,7 +3,7 @@
 //! What is acknowledged is in the file and on the disk: credits, terms and keys before they are confirmed, grants before
 //! they are told, usage with the round that reports it. A process that is killed at any point can therefore not spend
 //! twice: what its session held stays in the books until the account's reclaim mode gives it back. Only rate buckets are
-//! written behind, by a few seconds. A step that fails is forgotten whole; the next round says everything again.
+//! written behind, by half a minute. A step that fails is forgotten whole; the next round says everything again.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,6 +28,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use accounts::record;
 pub use file::OpenError;
 
 /// The numbers of the pool's law.
@@ -121,6 +123,19 @@ impl Inner {
 
     fn lock_database(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
         self.database.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Drop for Inner {
+    /// Rate buckets that were not written yet are, if the disk allows: a restart then forgets nothing.
+    fn drop(&mut self) {
+        let step = |state: &mut State, database: &Database, now| {
+            let time = state.time(now);
+            state.commit_rates(database, time)
+        };
+        if let Err(error) = self.change(step) {
+            tracing::warn!(%error, "the newest levels of rate limits are not written; they begin with older ones");
+        }
     }
 }
 

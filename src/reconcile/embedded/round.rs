@@ -40,7 +40,7 @@ pub(super) fn exchange(
             changed.insert(Arc::clone(&message.account));
         }
         for rate in reply.rates.iter().flatten() {
-            state.rate_changed(&message.account, &rate.group);
+            state.rate_changed(&message.account, &rate.group, time);
         }
         replies.push(reply);
     }
@@ -63,7 +63,7 @@ pub(super) fn propose(
         let kept = state.load(database, &step.account)?;
         let bucket = kept.and_then(|kept| kept.rates.get_mut(&step.group));
         if bucket.is_some_and(|bucket| bucket.propose(step, &rules.rate, time)) {
-            state.rate_changed(&step.account, &step.group);
+            state.rate_changed(&step.account, &step.group, time);
         }
     }
     Ok(())

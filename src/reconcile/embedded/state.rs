@@ -1,6 +1,6 @@
 //! The pools in use, in memory as the file has them, and the one way to change the file: a durable step.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +13,22 @@ use crate::pool::message::{Event, Group};
 use crate::pool::{Pool, RatePool};
 use crate::reconcile::store::StoreError;
 
-/// Rate buckets are written so often at most: a crash forgets a few seconds of tokens, which drain within a minute anyway.
-const RATES_EVERY: Duration = Duration::from_secs(5);
+/// Rate buckets are written so long after they changed: a crash forgets half a minute of tokens, which drain within a minute
+/// anyway. What is stopped properly forgets nothing.
+const RATES_AFTER: Duration = Duration::from_secs(30);
+
+/// Rate buckets written in one step at most, so that a round is never long.
+const RATES_MAX: usize = 512;
 
 /// Events kept in the outbox; a reader that fell further behind has lost the oldest.
 const EVENTS_MAX: u64 = 1_000_000;
 
-/// Accounts as the file has them; rate buckets may be a few seconds ahead of it.
+/// Accounts as the file has them; rate buckets may be half a minute ahead of it.
 pub(super) struct State {
     accounts: HashMap<Arc<str>, Kept>,
-    /// Rate buckets that changed since they were written.
+    /// Rate buckets that changed since they were written, and the same in the order in which they first did.
     rates_unwritten: HashSet<(Arc<str>, Group)>,
-    rates_written: UnixMs,
+    rates_in_order: VecDeque<(UnixMs, (Arc<str>, Group))>,
     clock: StoreClock,
 }
 
@@ -60,7 +64,7 @@ impl State {
         Ok(Self {
             accounts: HashMap::new(),
             rates_unwritten: HashSet::new(),
-            rates_written: UnixMs(0),
+            rates_in_order: VecDeque::new(),
             clock: StoreClock { latest: written.max(now.unix), read_at: now.time },
         })
     }
@@ -86,14 +90,27 @@ impl State {
         self.accounts.insert(Arc::clone(account), Kept { pool, rates: BTreeMap::new() });
     }
 
-    pub fn rate_changed(&mut self, account: &Arc<str>, group: &Group) {
-        self.rates_unwritten.insert((Arc::clone(account), group.clone()));
+    pub fn rate_changed(&mut self, account: &Arc<str>, group: &Group, now: UnixMs) {
+        let bucket = (Arc::clone(account), group.clone());
+        if self.rates_unwritten.insert(bucket.clone()) {
+            self.rates_in_order.push_back((now, bucket));
+        }
     }
 
     /// Rate buckets have waited long enough to be written.
     pub fn rates_are_due(&self, now: UnixMs) -> bool {
-        let waited = Duration::from_millis(now.0.saturating_sub(self.rates_written.0));
-        !self.rates_unwritten.is_empty() && waited >= RATES_EVERY
+        self.rates_due(now) > 0
+    }
+
+    /// How many have, of those that one step writes.
+    fn rates_due(&self, now: UnixMs) -> usize {
+        let has_waited = |changed: UnixMs| Duration::from_millis(now.0.saturating_sub(changed.0)) >= RATES_AFTER;
+        self.rates_in_order.iter().take(RATES_MAX).take_while(|(changed, _)| has_waited(*changed)).count()
+    }
+
+    /// Writes every rate bucket that changed: before the store is closed.
+    pub fn commit_rates(&mut self, database: &Database, now: UnixMs) -> Result<(), StoreError> {
+        self.write(database, now, &BTreeSet::new(), self.rates_in_order.len(), |_| Ok(()))
     }
 
     /// Writes the pools of `changed`, their events, rate buckets that are due, and what `also` writes: all of it
@@ -105,19 +122,26 @@ impl State {
         changed: &BTreeSet<Arc<str>>,
         also: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let with_rates = self.rates_are_due(now);
+        self.write(database, now, changed, self.rates_due(now), also)
+    }
+
+    fn write(
+        &mut self,
+        database: &Database,
+        now: UnixMs,
+        changed: &BTreeSet<Arc<str>>,
+        rates: usize,
+        also: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         // A transaction is durable when its commit returns, unless it is told otherwise.
         let write = database.begin_write().map_err(failed)?;
         self.write_pools(&write, changed)?;
-        if with_rates {
-            self.write_rates(&write)?;
-        }
+        self.write_rates(&write, rates)?;
         also(&write)?;
         write.open_table(META).map_err(failed)?.insert(STORE_TIME, now.0).map_err(failed)?;
         write.commit().map_err(failed)?;
-        if with_rates {
-            self.rates_unwritten.clear();
-            self.rates_written = now;
+        for (_, bucket) in self.rates_in_order.drain(..rates) {
+            self.rates_unwritten.remove(&bucket);
         }
         Ok(())
     }
@@ -126,6 +150,7 @@ impl State {
     pub fn forget(&mut self) {
         self.accounts.clear();
         self.rates_unwritten.clear();
+        self.rates_in_order.clear();
     }
 
     fn write_pools(&mut self, write: &WriteTransaction, changed: &BTreeSet<Arc<str>>) -> Result<(), StoreError> {
@@ -139,10 +164,14 @@ impl State {
         append(write, events)
     }
 
-    fn write_rates(&self, write: &WriteTransaction) -> Result<(), StoreError> {
+    /// Writes the `first` of the rate buckets that changed.
+    fn write_rates(&self, write: &WriteTransaction, first: usize) -> Result<(), StoreError> {
+        if first == 0 {
+            return Ok(());
+        }
         let mut table = write.open_table(RATES).map_err(failed)?;
         // In the order of the file, where neighbours are written together.
-        let mut unwritten: Vec<_> = self.rates_unwritten.iter().collect();
+        let mut unwritten: Vec<_> = self.rates_in_order.iter().take(first).map(|(_, bucket)| bucket).collect();
         unwritten.sort_unstable();
         for (account, group) in unwritten {
             let bucket = self.accounts.get(account).and_then(|kept| kept.rates.get(group));

@@ -219,9 +219,9 @@ fn accounts_are_listed_in_pages_by_name() {
         let listed = done(store.accounts(after.map(Into::into), 2)).unwrap();
         listed.into_iter().map(|record| record.account).collect()
     };
-    assert_eq!(page(None), ["a".into(), "b".into()]);
-    assert_eq!(page(Some("b")), ["c".into(), "d".into()]);
-    assert_eq!(page(Some("bb")), ["c".into(), "d".into()]);
+    assert_eq!(page(None), [Arc::from("a"), Arc::from("b")]);
+    assert_eq!(page(Some("b")), [Arc::from("c"), Arc::from("d")]);
+    assert_eq!(page(Some("bb")), [Arc::from("c"), Arc::from("d")]);
     assert!(page(Some("d")).is_empty());
 }
 

@@ -40,7 +40,7 @@ const BODY: u32 = 3;
 /// under our prefix that came in.
 pub fn admitted(
     account: &str,
-    name: &Name,
+    name: &Name<'_>,
     admitted: &Admitted,
     answer: &Answer,
     settings: &AnswerSettings,
@@ -63,7 +63,7 @@ pub fn admitted(
 }
 
 /// Turns a request away. Where we are the trouble, Envoy is told so, and its `failure_mode_allow` decides.
-pub fn denied(told: &Told, name: &Name, answer: Option<&Answer>, settings: &AnswerSettings) -> Bytes {
+pub fn denied(told: &Told, name: &Name<'_>, answer: Option<&Answer>, settings: &AnswerSettings) -> Bytes {
     let request_id = std::str::from_utf8(&name.text).expect("a request id is visible ASCII");
     let mut denied = Writer::behind_a_frame(ANSWER_BYTES);
     denied.write_bytes(HTTP_STATUS, &status(told.http.into()));

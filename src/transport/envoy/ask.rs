@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use super::fields::{Fields, Malformed};
 use crate::decision::{Ask, Prompt, RequestId, ServiceTier};
 use crate::transport::body::{Body, BodyFault};
@@ -41,8 +39,8 @@ struct Hints<'a> {
 
 /// The name of a request, as text for others and as digest for us.
 #[derive(Clone, Debug)]
-pub struct Name {
-    pub text: Bytes,
+pub struct Name<'a> {
+    pub text: Cow<'a, [u8]>,
     pub id: RequestId,
 }
 
@@ -191,16 +189,14 @@ impl<'a> Found<'a> {
     }
 
     /// The request's name: the one it has, or a random one.
-    pub fn name(&self) -> Name {
+    pub fn name(&self) -> Name<'a> {
         let attempt = self.attempt.and_then(number).and_then(|attempt| u32::try_from(attempt).ok());
         let attempt = attempt.unwrap_or(0);
         match self.request_id.filter(|id| request_id::is_valid(id)) {
-            Some(id) => {
-                Name { text: Bytes::copy_from_slice(id), id: RequestId { digest: request_id::digest(id), attempt } }
-            }
+            Some(id) => Name { text: id.into(), id: RequestId { digest: request_id::digest(id), attempt } },
             None => {
                 let (digest, text) = request_id::random();
-                Name { text: text.into(), id: RequestId { digest, attempt } }
+                Name { text: text.into_bytes().into(), id: RequestId { digest, attempt } }
             }
         }
     }

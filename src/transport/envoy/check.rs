@@ -29,7 +29,7 @@ pub enum Missing {
 /// A check that can be decided once it is known who pays.
 struct Check<'a> {
     found: Found<'a>,
-    name: Name,
+    name: Name<'a>,
     wanted: Wanted<'a>,
 }
 
@@ -96,14 +96,14 @@ impl Wire {
     }
 
     /// Turned away before the gate was asked.
-    fn turned_away(&self, denial: Denial, name: &Name) -> Bytes {
+    fn turned_away(&self, denial: Denial, name: &Name<'_>) -> Bytes {
         let settings = &self.settings.answer;
         count_denied(denial.reason);
         denied(&told(&denial, "", settings.profile, settings.show_balances), name, None, settings)
     }
 
     /// Turned away because it cannot be read.
-    fn unclear(&self, unclear: Unclear, name: &Name) -> Bytes {
+    fn unclear(&self, unclear: Unclear, name: &Name<'_>) -> Bytes {
         let settings = &self.settings.answer;
         count_denied(Reason::InvalidRequest);
         let (fact, remedy) = unclear.words();

@@ -30,17 +30,26 @@ impl Sidecar {
     /// With more lines of configuration, as in `answer.profile = "openai"`.
     pub async fn with(settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
+        let store = folder.path().join("store").display().to_string();
+        Self::begin(folder, &store, settings).await
+    }
+
+    /// With a store that others share.
+    pub async fn on(store: &str) -> Self {
+        Self::begin(tempfile::tempdir().expect("there is a temporary folder"), store, "").await
+    }
+
+    async fn begin(folder: tempfile::TempDir, store: &str, settings: &str) -> Self {
         let (check_port, accounts_port, http_port) = (free_port(), free_port(), free_port());
         let config = format!(
             "listen = \"127.0.0.1:{check_port}\"\n\
              listen_unix = \"{}\"\n\
              listen_accounts = \"127.0.0.1:{accounts_port}\"\n\
              listen_http = \"127.0.0.1:{http_port}\"\n\
-             store = \"{}\"\n\
+             store = \"{store}\"\n\
              check.pool_wait = \"5s\"\n\
              {settings}\n",
             socket(folder.path()).display(),
-            folder.path().join("store").display(),
         );
         fs::write(folder.path().join("tollgate.toml"), config).expect("the folder is writable");
         let program = serve(folder.path());

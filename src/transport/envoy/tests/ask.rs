@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::decision::{Prompt, RequestId, ServiceTier};
 use crate::transport::body::BodyFault;
-use crate::transport::envoy::ask::{Found, Unclear};
+use crate::transport::envoy::ask::{Found, Name, Unclear};
 use crate::transport::headers::Writer;
 use crate::transport::identity::{IdentitySettings, MetadataPath, Who, key_digest};
 use crate::transport::proto::envoy as ours;
@@ -215,7 +215,11 @@ fn envoys_metadata_names_an_account() {
 #[test]
 fn a_request_keeps_its_name_or_gets_a_random_one() {
     let settings = TransportSettings::default();
-    let name = |headers: &[(&str, &str)]| found(&attributes_of(headers, "", &NO_METADATA), &settings).name();
+    let name = |headers: &[(&str, &str)]| {
+        let attributes = attributes_of(headers, "", &NO_METADATA);
+        let Name { text, id } = found(&attributes, &settings).name();
+        Name { text: text.into_owned().into(), id }
+    };
     let uuid = "123e4567-E89B-12d3-a456-426614174000";
     let found = name(&[("x-request-id", uuid), ("x-envoy-attempt-count", "2")]);
     assert_eq!(

@@ -112,8 +112,8 @@ fn texts(headers: &[core::HeaderValueOption]) -> Vec<String> {
     headers.iter().map(text).collect()
 }
 
-fn name(attempt: u32) -> Name {
-    Name { text: Bytes::from_static(b"r1"), id: RequestId { digest: 1, attempt } }
+fn name(attempt: u32) -> Name<'static> {
+    Name { text: b"r1".into(), id: RequestId { digest: 1, attempt } }
 }
 
 fn answer(verdict: Verdict) -> Answer {

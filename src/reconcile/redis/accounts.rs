@@ -1,0 +1,164 @@
+//! Accounts and their credits: created, configured, credited and listed.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::answer::{list as values, name, text, unexpected, whole};
+use super::layout::BUCKETS;
+use super::state::Kept;
+use super::{Call, Redis, terms};
+use crate::decision::Credit;
+use crate::decision::terms::Terms;
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError};
+
+/// Credits are set against the version that was read. Somebody else may set some in between, but not for ever.
+const CREDIT_TRIES: u32 = 16;
+
+pub(super) async fn create(store: &Redis, account: Arc<str>, terms: Terms) -> Result<AccountRecord, StoreError> {
+    let args = arguments([&account, &terms::numbers(&terms), &terms::written(&terms)]);
+    let answer = store.run(store.call(&store.scripts.create, &account, args)).await?;
+    match text(&answer)?.as_str() {
+        "created" => Ok(read(store, &account).await?.record()),
+        "exists" => Err(StoreError::AccountExists(account.to_string())),
+        _ => Err(unexpected(&answer)),
+    }
+}
+
+pub(super) async fn read(store: &Redis, account: &Arc<str>) -> Result<Kept, StoreError> {
+    let answer = store.run(look_up(store, account)).await?;
+    kept(account, answer)
+}
+
+/// Accounts in order of name. The buckets' names are merged, and the first of them are read.
+pub(super) async fn list(store: &Redis, after: Option<Arc<str>>, max: usize) -> Result<Vec<AccountRecord>, StoreError> {
+    let mut names = names(store, after.as_deref().unwrap_or_default(), max).await?;
+    names.truncate(max);
+    let calls: Vec<Call<'_>> = names.iter().map(|account| look_up(store, account)).collect();
+    let answers = store.connection.run(&calls).await?;
+    names.iter().zip(answers).map(|(account, answer)| Ok(kept(account, answer)?.record())).collect()
+}
+
+/// The first `max` names of each bucket after `after`, all in order.
+pub(super) async fn names(store: &Redis, after: &str, max: usize) -> Result<Vec<Arc<str>>, StoreError> {
+    let args = arguments([after, &max.to_string()]);
+    let calls: Vec<Call<'_>> = (0..BUCKETS)
+        .map(|bucket| Call {
+            script: &store.scripts.names,
+            keys: vec![store.layout.bucket(bucket)],
+            args: args.clone(),
+        })
+        .collect();
+    let mut names = Vec::new();
+    for answer in store.connection.run(&calls).await? {
+        for value in values(answer)? {
+            names.push(name(&value)?);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+pub(super) async fn configure(
+    store: &Redis,
+    account: Arc<str>,
+    version: u64,
+    terms: Terms,
+) -> Result<AccountRecord, StoreError> {
+    let conflict = |found| StoreError::VersionConflict { account: account.to_string(), expected: version, found };
+    let before = read(store, &account).await?;
+    if before.terms_version != version {
+        return Err(conflict(before.terms_version));
+    }
+    let is_set = |flag: bool| if flag { "1" } else { "0" };
+    let args = arguments([
+        &account,
+        version.to_string().as_str(),
+        &terms::numbers(&terms),
+        &terms::written(&terms),
+        is_set(terms::changes_payment(&before.terms, &terms)),
+        is_set(terms.top_up.is_none()),
+    ]);
+    match store.run(store.call(&store.scripts.configure, &account, args)).await? {
+        found @ Value::Int(_) => Err(conflict(whole(&found)?)),
+        answer if text(&answer)? == "configured" => Ok(read(store, &account).await?.record()),
+        answer => Err(refused(&account, &answer)),
+    }
+}
+
+pub(super) async fn add_credits(store: &Redis, purchase: Purchase) -> Result<AccountRecord, StoreError> {
+    for _ in 0..CREDIT_TRIES {
+        let before = read(store, &purchase.account).await?;
+        let credited = credit(store, &purchase, &before).await?;
+        match credited {
+            Credited::Done => return Ok(read(store, &purchase.account).await?.record()),
+            Credited::Outdated => {}
+        }
+    }
+    Err(StoreError::Unavailable("others change the account's credits all the time; try again".into()))
+}
+
+enum Credited {
+    Done,
+    /// Somebody else changed the credits since they were read.
+    Outdated,
+}
+
+async fn credit(store: &Redis, purchase: &Purchase, before: &Kept) -> Result<Credited, StoreError> {
+    let (mut promotional, mut purchased) = (before.promotional, before.purchased);
+    let total = match purchase.kind {
+        CreditKind::Promotional => &mut promotional,
+        CreditKind::Purchased => &mut purchased,
+    };
+    *total = Credit::from_nanos(total.nanos().saturating_add(purchase.amount.nanos()));
+    let fits = (Credit::ZERO..=Credit::MAX).contains(total);
+    // No account is at a version below zero: this only asks whether the purchase was booked already.
+    let version = if fits { before.credit_version.to_string() } else { "-1".into() };
+    let receipt = receipt(purchase);
+    let totals = format!("{} {}", terms::amount_text(promotional), terms::amount_text(purchased));
+    let mut args = arguments([&purchase.account, version.as_str()]);
+    args.extend(totals.split(' ').map(Vec::from));
+    args.extend(arguments([&purchase.id, receipt.as_str()]));
+    match store.run(store.call(&store.scripts.credit, &purchase.account, args)).await? {
+        Value::Int(_) if !fits => Err(StoreError::TooMuchCredit),
+        Value::Int(_) => Ok(Credited::Outdated),
+        answer => match text(&answer)?.as_str() {
+            "credited" => Ok(Credited::Done),
+            booked if booked == receipt => Ok(Credited::Done),
+            booked if booked.starts_with("booked ") => Err(StoreError::PurchaseDiffers(purchase.id.clone())),
+            _ => Err(refused(&purchase.account, &answer)),
+        },
+    }
+}
+
+/// What is remembered of a purchase.
+fn receipt(purchase: &Purchase) -> String {
+    let kind = match purchase.kind {
+        CreditKind::Promotional => "promotional",
+        CreditKind::Purchased => "purchased",
+    };
+    format!("booked {kind} {}", purchase.amount.nanos())
+}
+
+fn look_up<'a>(store: &'a Redis, account: &str) -> Call<'a> {
+    store.call(&store.scripts.account, account, arguments([account]))
+}
+
+fn kept(account: &Arc<str>, answer: Value) -> Result<Kept, StoreError> {
+    match answer {
+        answer @ Value::Array(_) => Kept::read(account, &mut values(answer)?),
+        answer => Err(refused(account, &answer)),
+    }
+}
+
+/// A script did not find the account, or said something else.
+pub(super) fn refused(account: &str, answer: &Value) -> StoreError {
+    match text(answer) {
+        Ok(text) if text == "no such account" => StoreError::NoSuchAccount(account.into()),
+        Ok(_) | Err(_) => unexpected(answer),
+    }
+}
+
+pub(super) fn arguments<const N: usize>(texts: [&str; N]) -> Vec<Vec<u8>> {
+    texts.map(Vec::from).into()
+}

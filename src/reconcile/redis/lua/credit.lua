@@ -1,0 +1,30 @@
+-- Sets the credits that ever came in, if they are still at the version that was read, and books the purchase.
+--
+-- ARGV: the account, that version, promotional USD and nano-USD, purchased USD and nano-USD, the purchase's id, its receipt.
+-- A purchase that was booked answers with its receipt.
+
+local account, version, purchase = ARGV[1], tonumber(ARGV[2]), ARGV[7]
+local a = load_account(account)
+if not a then return 'no such account' end
+local booked = call('HGET', tag .. 'p:' .. account, purchase)
+if booked then return booked end
+if a[CREDIT_VERSION] ~= version then return a[CREDIT_VERSION] end
+
+tick(a, store_time())
+a[CREDIT_VERSION] = version + 1
+a[PROMOTIONAL], a[PROMOTIONAL + 1] = tonumber(ARGV[3]), tonumber(ARGV[4])
+a[PURCHASED], a[PURCHASED + 1] = tonumber(ARGV[5]), tonumber(ARGV[6])
+local pending = a[PENDING]
+if pending[SINCE] and not is_less(a[PURCHASED], a[PURCHASED + 1], pending[DONE_AT], pending[DONE_AT + 1]) then
+  -- As much was bought as was asked for. A smaller purchase by hand leaves it in flight.
+  a[BOUGHT], a[BOUGHT + 1] = normal(a[BOUGHT] + pending[BUYS], a[BOUGHT + 1] + pending[BUYS + 1])
+  if a[BOUGHT] >= USD then a[BOUGHT], a[BOUGHT + 1] = USD, 0 end
+  a[PENDING], a[ATTEMPT], a[DECLINES], a[RETRY_AT] = {}, 0, 0, 0
+end
+a[OPS] = a[OPS] + 1
+local events = announce(account, a)
+
+save_account(account, a)
+call('HSET', tag .. 'p:' .. account, purchase, ARGV[8])
+save_events(account, a, events)
+return 'credited'

@@ -1,0 +1,3 @@
+-- Whose API key this is. KEYS[1] is the key of its digest.
+
+return redis.call('GET', KEYS[1])

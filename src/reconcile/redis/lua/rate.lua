@@ -1,0 +1,113 @@
+-- One exact bucket for each metric of a group, and its minutes.
+--
+-- A level is whole tokens and parts of one, of which a token has as many as a minute has milliseconds: a limit of L tokens a
+-- minute drains L parts a millisecond, and both numbers stay whole and small. Store time is in milliseconds, so nothing
+-- finer ever comes up.
+
+local PARTS = 60000
+
+-- Places in a group's state. What there is of each metric takes three places, a bucket's level six.
+local RATE_NOW, BURST, VERSION, STATES, LIMITS, TOKENS, PARTLY, SINCE_WHEN = 1, 2, 3, 4, 5, 8, 11, 14
+local MINUTE_NOW, MINUTE_USED, MINUTES_ENDED, TURNED, ACTIVE = 17, 18, 21, 22, 23
+
+local function group_key(account, group)
+  return tag .. 't:' .. #account .. ':' .. account .. group
+end
+
+local function load_group(account, group)
+  local text = call('GET', group_key(account, group))
+  return text and unpack_one(text)
+end
+
+local function save_group(account, group, state)
+  call('SET', group_key(account, group), pack(state))
+end
+
+-- What a limit brings in some milliseconds: tokens and parts.
+local function flow(limit, millis)
+  local minutes, below = floor(limit / PARTS), limit % PARTS
+  local whole, rest = floor(millis / PARTS), millis % PARTS
+  local parts = below * rest
+  return limit * whole + minutes * rest + floor(parts / PARTS), parts % PARTS
+end
+
+-- The first level less the second, or nothing where that is more.
+local function less(tokens, parts, other_tokens, other_parts)
+  tokens, parts = tokens - other_tokens, parts - other_parts
+  if parts < 0 then tokens, parts = tokens - 1, parts + PARTS end
+  if tokens < 0 then return 0, 0 end
+  return tokens, parts
+end
+
+local function is_lower(tokens, parts, other_tokens, other_parts)
+  return tokens < other_tokens or tokens == other_tokens and parts < other_parts
+end
+
+-- The level of a metric's bucket now.
+local function level(state, metric)
+  local limit, passed = state[LIMITS + metric], state[RATE_NOW] - state[SINCE_WHEN + metric]
+  return less(state[TOKENS + metric], state[PARTLY + metric], flow(limit, passed))
+end
+
+local function set_level(state, metric, tokens, parts)
+  state[TOKENS + metric], state[PARTLY + metric], state[SINCE_WHEN + metric] = tokens, parts, state[RATE_NOW]
+end
+
+-- Adds tokens to a bucket, whether they fit or not; takes them out, down to empty, where they are negative.
+local function charge(state, metric, tokens)
+  local now_tokens, parts = level(state, metric)
+  if tokens < 0 then
+    now_tokens, parts = less(now_tokens, parts, -tokens, 0)
+  else
+    now_tokens = now_tokens + tokens
+  end
+  set_level(state, metric, now_tokens, parts)
+end
+
+-- Tokens that fit now, rounded down.
+local function fits(state, metric)
+  local capacity, capacity_parts = flow(state[LIMITS + metric], state[BURST] * 1000)
+  local tokens, parts = level(state, metric)
+  return (less(capacity, capacity_parts, tokens, parts))
+end
+
+-- What is due drains at the old limits first: what is left is debt in tokens, whatever the new limits are.
+local function set_limits(state, limits, burst)
+  for metric = 0, 2 do
+    local tokens, parts = level(state, metric)
+    set_level(state, metric, tokens, parts)
+    state[LIMITS + metric] = limits[metric + 1]
+  end
+  state[BURST] = burst
+end
+
+-- Where too many minutes wait, the last stands for the rest with the most of each metric: their sum would look like a minute
+-- that never was.
+local function merge_last_minute(ended)
+  local last = #ended - 3
+  if last <= MINUTES_MAX * 4 then return end
+  local before = last - 4
+  if before < 1 then
+    for _ = 1, 4 do table.remove(ended) end
+    return
+  end
+  ended[before] = ended[last]
+  for metric = 1, 3 do ended[before + metric] = max(ended[before + metric], ended[last + metric]) end
+  for _ = 1, 4 do table.remove(ended) end
+end
+
+-- Moves store time on and closes the minute that ended: its number, and the tokens settled in it.
+local function tick_group(state, time)
+  state[RATE_NOW] = max(state[RATE_NOW], time)
+  local minute = floor(state[RATE_NOW] / MINUTE)
+  if minute <= state[MINUTE_NOW] then return end
+  local a, b, c = state[MINUTE_USED], state[MINUTE_USED + 1], state[MINUTE_USED + 2]
+  if a > 0 or b > 0 or c > 0 then
+    local ended = state[MINUTES_ENDED]
+    for _, number in ipairs({state[MINUTE_NOW], a, b, c}) do table.insert(ended, number) end
+    merge_last_minute(ended)
+    state[VERSION] = state[VERSION] + 1
+  end
+  state[MINUTE_NOW], state[TURNED] = minute, state[RATE_NOW]
+  for metric = 0, 2 do state[MINUTE_USED + metric] = 0 end
+end

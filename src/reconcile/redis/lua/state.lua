@@ -1,0 +1,67 @@
+-- What is kept of an account and of a session, where it stands, and under which keys.
+--
+-- The tag of an account's bucket is the beginning of all its keys:
+--   a:account  state          c:account  terms as written      s:account  session records, by session and generation
+--   x:account  open records by the end of their lease          y:account  the same, by that and the lease's life
+--   z:account  tombstones by the time of their end             g:account  generations of each session
+--   p:account  purchases, by id                                l:account  API keys, by id
+--   t:account group  rate buckets                              b:account group session  who borrows from them
+--   names  accounts                                            out  the outbox
+-- Names that stand together in one key have their lengths before them.
+
+local pack, unpack_one = cmsgpack.pack, cmsgpack.unpack
+local call = redis.call
+local tag = KEYS[1]
+
+-- Places in an account's state. An amount takes two places.
+local SCHEMA, CREATED, NOW, OPS, TERMS_VERSION, CREDIT_VERSION = 1, 2, 3, 4, 5, 6
+local PROMOTIONAL, PURCHASED, USED, LEASED, RETIRED = 7, 9, 11, 13, 15
+local MONTH, MONTH_USED, MONTHS_PAST = 17, 18, 20
+local STARVING_UNTIL, ANNOUNCED, DEPLETED = 21, 22, 23
+local BEYOND_GRANT, READOPTED, REAPED = 24, 26, 28
+local ATTEMPT, DECLINES, RETRY_AT, BOUGHT, PENDING = 30, 31, 32, 33, 35
+-- Of the terms, what the law looks at.
+local TERMS, SUSPENDED, RETURNS, LINE, LIMIT_KIND, LIMIT = 36, 36, 37, 38, 40, 41
+local CAN_BUY, MINIMUM, AMOUNT, IS_CAPPED, CAP, TERMS_END = 43, 44, 46, 48, 49, 50
+-- No record ends before this; 0 where that is not known.
+local DUE_AT = 51
+
+-- Values of LIMIT_KIND; a limit that only alerts is 2.
+local PAUSES = 1
+
+-- Places in PENDING, which is empty where no purchase is in flight.
+local SINCE, KEY_VERSION, KEY_ATTEMPT, BUYS, DONE_AT = 1, 2, 3, 4, 6
+
+-- Places in a session's record.
+local SEQ, GRANTED, SPENT, RETURNED, RECLAIMED, RECORD_MONTH, BEFORE = 1, 2, 3, 4, 5, 6, 7
+local EXPIRES, TTL, STAGE, ENDED = 8, 9, 10, 11
+-- Values of STAGE.
+local OPEN, SILENT, CLOSED = 0, 1, 2
+
+local SCHEMA_VERSION = 1
+
+-- An account's state, or nothing where there is none.
+local function load_account(account)
+  local text = call('GET', tag .. 'a:' .. account)
+  if not text then return nil end
+  local a = unpack_one(text)
+  if a[SCHEMA] ~= SCHEMA_VERSION then error('version ' .. tostring(a[SCHEMA]) .. ' of an account') end
+  return a
+end
+
+local function save_account(account, a)
+  call('SET', tag .. 'a:' .. account, pack(a))
+end
+
+local function outstanding(record)
+  return record[GRANTED] - record[SPENT] - record[RETURNED] - record[RECLAIMED]
+end
+
+-- Runs `step` for an account. What redis refuses ends the script, before anything was written; a state that cannot be
+-- read is this account's trouble alone.
+local function guarded(step, ...)
+  local done, result = pcall(step, ...)
+  if done then return result end
+  if type(result) == 'table' then error(result) end
+  return 'unreadable: ' .. tostring(result)
+end

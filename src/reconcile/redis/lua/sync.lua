@@ -1,0 +1,292 @@
+-- The one hot operation: take what a session reports, lend what it needs, tell it how things stand.
+--
+-- Everything is decided first and written last. A request is numbers in one text; a refusal is a text, and nothing was
+-- changed; an answer is a list.
+
+local COUNTER_MAX = 1125899906842624 -- 2^50
+local KNOWN_MAX = 4503599627370496 -- 2^52
+local EXACT_USD, EXACT_NANOS = 4503599, 627370496 -- 2^52
+local SUM_USD, SUM_NANOS = 2305843009, 213693952 -- 2^61
+local ROUNDING_MARGIN = 8192
+
+local SHAPE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([0-7])$'
+-- Bounds in the order in which they are told.
+local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
+  'used before this month', 'terms', 'silence', 'flags'}
+local MONEY = {3, 4, 5, 6, 7, 8, 10}
+
+-- The first number of the request that is malformed, by name; nothing where all are right.
+local function malformed(texts, bounds)
+  local function is_wrong(place)
+    local text = texts[place]
+    return not text or #text > 16 or not string.find(text, '^%d+$') or tonumber(text) >= bounds[place]
+  end
+  for _, place in ipairs(MONEY) do
+    if is_wrong(place) then return NAMES[place] end
+  end
+  for place, name in ipairs(NAMES) do
+    if is_wrong(place) then return name end
+  end
+  return #texts > #NAMES and 'flags' or nil
+end
+
+-- Why a text is no request, word by word: the slow way, for what should not happen.
+local function why_malformed(text)
+  local texts = {}
+  for word in string.gmatch(text, '%S+') do table.insert(texts, word) end
+  local exact = 9007199254740992
+  local bounds = {4294967296, exact, COUNTER_MAX, COUNTER_MAX, KNOWN_MAX, KNOWN_MAX, COUNTER_MAX, COUNTER_MAX, 4294967296,
+    COUNTER_MAX, exact, exact, 8}
+  return 'malformed: ' .. (malformed(texts, bounds) or 'request')
+end
+
+-- A request in its parts, or nothing and why not.
+local function read_request(text)
+  local generation, seq, used, returned, granted, reclaimed, want, need, month, before, terms, silence, flags =
+    string.match(text, SHAPE)
+  if not generation or #text > 220 then return nil, why_malformed(text) end
+  local q = {
+    generation = tonumber(generation), seq = tonumber(seq), used = tonumber(used), returned = tonumber(returned),
+    granted = tonumber(granted), reclaimed = tonumber(reclaimed), want = tonumber(want), need = tonumber(need),
+    month = tonumber(month), before = tonumber(before), terms = tonumber(terms), silence = tonumber(silence),
+    declares = flags % 2 == 1, bye = flags % 4 > 1, was_answered = flags % 8 > 3,
+  }
+  local counter = max(q.used, q.returned, q.want, q.need, q.before)
+  local exact = max(q.seq, q.terms, q.silence)
+  if counter >= COUNTER_MAX or max(q.granted, q.reclaimed) >= KNOWN_MAX or max(q.generation, q.month) >= 4294967296
+    or exact >= 9007199254740992 or #text > 220 then
+    return nil, why_malformed(text)
+  end
+  if q.want < q.need then return nil, 'malformed: need above want' end
+  if q.used < q.before then return nil, 'malformed: used before this month above used' end
+  return q
+end
+
+local function lacks(record, q)
+  return record[SPENT] < q.used or record[RETURNED] < q.returned or record[GRANTED] < q.granted
+    or record[RECLAIMED] < q.reclaimed
+end
+
+-- Why no record may be opened, or nothing. This generation may have been counted into the pool already.
+local function why_not_opened(visit, q)
+  visit.generations = generations(visit)
+  if q.was_answered and TOMBSTONES * 1000000 < q.silence * 2 then return 'no such session' end
+  for _, generation in ipairs(visit.generations) do
+    if q.generation < generation then return 'no such session' end
+  end
+  visit.known = call('HLEN', tag .. 's:' .. visit.account)
+  if visit.known >= SESSIONS_MAX and call('ZCARD', tag .. 'z:' .. visit.account) == 0 then return 'crowded' end
+end
+
+-- What the record becomes, with what was out of order on the way; nothing where the request has nothing new to say to it.
+-- The second result is a refusal.
+local function merged(visit, q)
+  local old = visit.record
+  if old and old[STAGE] == CLOSED then
+    local borrows = old[SEQ] < q.seq and q.want > 0 and not q.bye and not q.declares
+    return nil, (lacks(old, q) or borrows) and 'no such session' or nil
+  end
+  if old and q.seq <= old[SEQ] then return nil, lacks(old, q) and 'superseded' or nil end
+  if not old then
+    local refusal = why_not_opened(visit, q)
+    if refusal then return nil, refusal end
+    old = {0, 0, 0, 0, 0, 0, 0, 0, 0, OPEN, 0}
+  end
+  local used, returned, reclaimed = max(old[SPENT], q.used), max(old[RETURNED], q.returned), max(old[RECLAIMED], q.reclaimed)
+  local known = max(old[GRANTED], q.granted)
+  local granted = max(known, used + returned + reclaimed)
+  local record = {q.seq, granted, used, returned, reclaimed, old[RECORD_MONTH], old[BEFORE], old[EXPIRES], old[TTL], OPEN, 0}
+  return {
+    old = old, record = record, spent = used - old[SPENT], beyond = granted - known, readopted = known - old[GRANTED],
+    lent = outstanding(record) - outstanding(old),
+  }
+end
+
+local function is_above_sums(a, place, nanos)
+  local usd, rest = normal(a[place], a[place + 1] + nanos)
+  return is_less(SUM_USD, SUM_NANOS, usd, rest)
+end
+
+-- Divides newly reported usage between the month that the request names and those before it, and books it.
+--
+-- A month that the store has not reached, or none, is the store's month: its clock is the one that counts.
+local function book_months(a, old, record, q, spent)
+  local is_unknown = q.month == 0 or a[MONTH] < q.month
+  local month = is_unknown and a[MONTH] or q.month
+  if month < old[RECORD_MONTH] then
+    -- The session had moved on already: all of this came late.
+    add_to_month(a, month, spent)
+    record[BEFORE] = old[BEFORE] + spent
+    return trim_months(a)
+  end
+  local is_same = month == old[RECORD_MONTH]
+  local known_before = is_same and old[BEFORE] or old[SPENT]
+  local late = min(max(0, (is_unknown and 0 or q.before) - known_before), spent)
+  local earlier = old[RECORD_MONTH]
+  if is_same or earlier == 0 then earlier = previous_month(month) end
+  add_to_month(a, month, spent - late)
+  add_to_month(a, earlier, late)
+  trim_months(a)
+  record[RECORD_MONTH], record[BEFORE] = month, known_before + late
+end
+
+-- What may be lent at all: the least of credit and the month's room. Negative where too much is out.
+local function room(a)
+  if a[SUSPENDED] == 1 then return 0, 0 end
+  local total_usd, total_nanos = credits_and_line(a)
+  local margin = 0
+  if is_less(EXACT_USD, EXACT_NANOS, total_usd, total_nanos) or is_less(EXACT_USD, EXACT_NANOS, a[USED], a[USED + 1]) then
+    margin = ROUNDING_MARGIN
+  end
+  local usd, nanos = normal(total_usd - a[USED] - a[LEASED], total_nanos - a[USED + 1] - a[LEASED + 1] - margin)
+  if a[LIMIT_KIND] ~= PAUSES then return usd, nanos end
+  local month_usd, month_nanos = normal(
+    a[LIMIT] - a[MONTH_USED] - a[LEASED], a[LIMIT + 1] - a[MONTH_USED + 1] - a[LEASED + 1])
+  if is_less(month_usd, month_nanos, usd, nanos) then return month_usd, month_nanos end
+  return usd, nanos
+end
+
+-- min(room, max(need - out, min(want - out, room / 2n))), where both what is lent at once for a wish and what a session has
+-- beyond its need are bounded; nothing where the need is not reached, which is true then.
+local function lend(visit, record, q)
+  local a = visit.a
+  local out, usd, nanos = outstanding(record), room(a)
+  if usd < 0 then usd, nanos = 0, 0 end
+  local bound = min(LEASE_MAX, divided(usd, nanos, LEASE_PARTS))
+  local need = q.need - out
+  local wish = min(need + min(q.want - q.need, bound), bound)
+  local share = divided(usd, nanos, visit.holders * 2)
+  local counter_left = COUNTER_MAX - 1 - record[GRANTED]
+  local most = max(0, min(max(need, min(wish, share)), near(usd, nanos), counter_left))
+  local is_hungry = most < need
+  if not is_hungry then
+    record[GRANTED] = record[GRANTED] + most
+    add(a, LEASED, most)
+  elseif a[SUSPENDED] == 0 and exceeds(a, LEASED, out) then
+    a[STARVING_UNTIL] = a[NOW] + STARVING
+  end
+  return is_hungry
+end
+
+-- Sessions whose lease lives, the asker among them.
+local function holders(visit)
+  local live = call('ZCOUNT', tag .. 'x:' .. visit.account, '(' .. string.format('%.0f', visit.a[NOW]), '+inf')
+  local old = visit.record
+  if old and old[STAGE] == OPEN and visit.a[NOW] < old[EXPIRES] then return live end
+  return live + 1
+end
+
+-- Less is left than some requests of each holder.
+local function is_scarce(visit, q)
+  local usd, nanos = room(visit.a)
+  return divided(usd, nanos, visit.holders * SCARCE_REQUESTS) < max(q.need, REQUEST_TYPICAL)
+end
+
+-- Books what was reported and lends what is wished for. True where the need was not met.
+local function take(visit, q, news)
+  local a, record = visit.a, news.record
+  book_months(a, news.old, record, q, news.spent)
+  add(a, BEYOND_GRANT, news.beyond)
+  add(a, READOPTED, news.readopted)
+  add(a, USED, news.spent)
+  add(a, LEASED, news.lent)
+  a[OPS] = a[OPS] + 1
+  visit.record = record
+  if q.bye then
+    take_back(a, record, CLOSED)
+    return false
+  end
+  local is_hungry = not q.declares and lend(visit, record, q)
+  visit.is_scarce = is_scarce(visit, q)
+  local ttl = visit.is_scarce and TTL_SCARCE or TTL_HEALTHY
+  if record[EXPIRES] <= a[NOW] + ttl then record[EXPIRES], record[TTL] = a[NOW] + ttl, ttl end
+  return is_hungry
+end
+
+-- Until the next sync.
+local function next_sync(visit, usd, nanos)
+  local a, wait = visit.a, NEXT_SYNC_HEALTHY
+  if visit.is_scarce then
+    local others_hold = a[SUSPENDED] == 0 and exceeds(a, LEASED, outstanding(visit.record))
+    local helps = usd > 0 or usd == 0 and nanos > 0 or others_hold
+    wait = helps and NEXT_SYNC_SCARCE or NEXT_SYNC_BLOCKED
+  end
+  return min(max(wait, SYNC_SPACING * visit.holders), NEXT_SYNC_MAX)
+end
+
+local function reply(visit, q, is_hungry)
+  local a, record = visit.a, visit.record
+  local usd, nanos = room(a)
+  if usd < 0 then usd, nanos = 0, 0 end
+  local is_empty = usd == 0 and nanos == 0
+  local ttl = visit.is_scarce and TTL_SCARCE or TTL_HEALTHY
+  local left = record[STAGE] == OPEN and max(0, record[EXPIRES] - a[NOW]) or 0
+  local since = a[PENDING][SINCE]
+  return {
+    q.generation, record[SEQ], record[GRANTED], record[RECLAIMED], min(ttl, left), usd, nanos,
+    (is_hungry or is_empty) and 1 or 0, (not is_hungry and a[NOW] < a[STARVING_UNTIL]) and 1 or 0,
+    a[MONTH], max(0, month_end(a[MONTH]) - a[NOW]), a[TERMS_VERSION],
+    q.terms ~= a[TERMS_VERSION] and call('GET', tag .. 'c:' .. visit.account), a[OPS], next_sync(visit, usd, nanos),
+    since and max(0, a[NOW] - since) or -1, a[PROMOTIONAL], a[PROMOTIONAL + 1], a[PURCHASED], a[PURCHASED + 1],
+    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1],
+  }
+end
+
+-- Writes the asker's record.
+local function save_record(visit)
+  local account, member, record = visit.account, visit.member, visit.record
+  call('HSET', tag .. 's:' .. account, member, pack(record))
+  if record[STAGE] == OPEN then
+    call('ZADD', tag .. 'x:' .. account, record[EXPIRES], member)
+    call('ZADD', tag .. 'y:' .. account, record[EXPIRES] + record[TTL], member)
+    if visit.was_ended then call('ZREM', tag .. 'z:' .. account, member) end
+  else
+    call('ZREM', tag .. 'x:' .. account, member)
+    call('ZREM', tag .. 'y:' .. account, member)
+    call('ZADD', tag .. 'z:' .. account, record[ENDED], member)
+  end
+  if visit.generations then
+    -- Some of them may have been retired by this very call.
+    local kept = {}
+    for _, generation in ipairs(visit.generations) do
+      if not visit.gone[member_of(visit.session, generation)] then table.insert(kept, generation) end
+    end
+    table.insert(kept, visit.generation)
+    call('HSET', tag .. 'g:' .. account, visit.session, pack(kept))
+  end
+end
+
+-- Takes one request of one session. A repeated, reordered or late one changes nothing that counts.
+function sync(account, a, session, text, time)
+  local q, refusal = read_request(text)
+  if not q then return refusal end
+  local member = member_of(session, q.generation)
+  local visit = {
+    account = account, a = a, session = session, generation = q.generation, member = member, gone = {}, ended = {},
+  }
+  local kept = call('HGET', tag .. 's:' .. account, member)
+  visit.record = kept and unpack_one(kept)
+  visit.was_ended = kept and visit.record[STAGE] ~= OPEN
+  local news
+  news, refusal = merged(visit, q)
+  if refusal then return refusal end
+  if news and (is_above_sums(a, USED, news.spent) or is_above_sums(a, LEASED, news.lent)) then
+    return 'malformed: usage or grants above what an account can have'
+  end
+  tick(a, time)
+  if visit.generations then make_way(visit) end
+  reap(visit)
+  visit.holders = holders(visit)
+  local is_hungry = news and take(visit, q, news)
+  local events = announce(account, a)
+  if visit.is_scarce == nil then visit.is_scarce = is_scarce(visit, q) end
+  local answer = reply(visit, q, is_hungry)
+  if news then note_due(a, visit.record) end
+
+  save_account(account, a)
+  if news then save_record(visit) end
+  if #visit.gone > 0 then save_gone(visit) end
+  save_ended(visit)
+  save_events(account, a, events)
+  return answer
+end

@@ -1,0 +1,10 @@
+-- What the law looks at of an account's terms, as numbers in one text.
+
+local function set_terms(a, numbers)
+  local place = TERMS
+  for number in string.gmatch(numbers, '%-?%d+') do
+    a[place] = tonumber(number)
+    place = place + 1
+  end
+  if place ~= TERMS_END + 1 then error('terms of ' .. place - TERMS .. ' numbers') end
+end

@@ -1,0 +1,133 @@
+//! The pool's law over Redis or Valkey, for many sidecars: scripts that apply it where the data is.
+//!
+//! A script decides everything before it writes, and what a server refuses for lack of memory or of a role, it refuses
+//! before the first write: nothing is ever half done. Messages are totals, so nothing here is sent twice by itself, and a
+//! call whose answer was lost is simply followed by the next. Times are the server's.
+//!
+//! Wants a server of version 7 that never evicts. What it acknowledges is as durable as its own settings make it; what a
+//! failover forgets of usage is told again by every living session.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a server may answer with any kind of value: what is not expected is said to be so"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::RedisError;
+
+use super::embedded::Rules;
+use super::store::{AccountRecord, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use crate::decision::terms::Terms;
+use crate::pool::message::{Event, StepProposal};
+use crate::pool::{Drift, Message, Reply};
+use connection::{Call, Connection};
+use layout::{Layout, bucket_of};
+use scripts::{CLOCK, Script, Scripts};
+
+mod accounts;
+mod answer;
+mod audit;
+mod connection;
+mod events;
+mod keys;
+mod layout;
+mod money;
+mod rates;
+mod round;
+mod scripts;
+mod state;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+pub use connection::Address;
+
+/// How long a server may take to answer: below the longest that a round may take.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// A store on a server.
+pub struct Redis {
+    connection: Connection,
+    scripts: Scripts,
+    layout: Layout,
+}
+
+impl Redis {
+    /// A store at `address`, its keys beginning with `prefix`. Connects when it is first asked, and again whenever the
+    /// connection was lost.
+    pub fn new(address: &Address, prefix: &str, rules: &Rules) -> Result<Self, RedisError> {
+        Ok(Self::with_clock(Connection::to(address, ANSWER_MAX)?, prefix, rules, CLOCK))
+    }
+
+    /// `clock` is Lua that tells store time.
+    fn with_clock(connection: Connection, prefix: &str, rules: &Rules, clock: &str) -> Self {
+        Self { connection, scripts: Scripts::new(rules, clock), layout: Layout::new(prefix) }
+    }
+
+    /// Every account whose sums are not what its records say: none, unless there is a bug or damage. Reads everything.
+    pub async fn audit(&self) -> Result<Vec<(Arc<str>, Drift)>, StoreError> {
+        audit::audit(self).await
+    }
+
+    /// A call for the bucket of an account.
+    fn call<'a>(&self, script: &'a Script, account: &str, args: Vec<Vec<u8>>) -> Call<'a> {
+        Call { script, keys: vec![self.layout.bucket(bucket_of(account))], args }
+    }
+
+    /// Runs one call.
+    async fn run(&self, call: Call<'_>) -> Result<redis::Value, StoreError> {
+        let answers = self.connection.run(&[call]).await?;
+        answers.into_iter().next().ok_or_else(|| StoreError::Corrupt("a script answered nothing".into()))
+    }
+}
+
+impl Store for Redis {
+    fn exchange(&self, messages: Vec<Message>) -> Pending<'_, Vec<Reply>> {
+        Box::pin(round::exchange(self, messages))
+    }
+
+    fn propose(&self, steps: Vec<StepProposal>) -> Pending<'_, ()> {
+        Box::pin(rates::propose(self, steps))
+    }
+
+    fn find_key(&self, digest: KeyDigest) -> Pending<'_, Option<Arc<str>>> {
+        Box::pin(keys::find(self, digest))
+    }
+
+    fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord> {
+        Box::pin(accounts::create(self, account, terms))
+    }
+
+    fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
+        Box::pin(async move { Ok(accounts::read(self, &account).await?.record()) })
+    }
+
+    fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {
+        Box::pin(accounts::list(self, after, max))
+    }
+
+    fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord> {
+        Box::pin(accounts::configure(self, account, version, terms))
+    }
+
+    fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord> {
+        Box::pin(accounts::add_credits(self, purchase))
+    }
+
+    fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {
+        Box::pin(keys::create(self, account, digest, label))
+    }
+
+    fn keys(&self, account: Arc<str>) -> Pending<'_, Vec<KeyRecord>> {
+        Box::pin(keys::list(self, account))
+    }
+
+    fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest> {
+        Box::pin(keys::revoke(self, account, id))
+    }
+
+    fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {
+        Box::pin(events::after(self, after, max))
+    }
+}

@@ -1,0 +1,147 @@
+//! The scripts: the pool's law in Lua, put together from its parts, with the numbers of the law before them.
+//!
+//! A script is named by its content, so fleets of two versions, or with two sets of numbers, run side by side.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::pool::{PoolRules, RateRules};
+use crate::reconcile::embedded::Rules;
+
+/// Events kept in one bucket's outbox; some more stay where that is cheaper.
+const EVENTS_MAX: usize = 10_000;
+
+/// Store time is the server's. Tests have another clock, which is no part of this program.
+pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
+
+pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
+pub(super) const STATE: &str = include_str!("lua/state.lua");
+const MONTH: &str = include_str!("lua/month.lua");
+const TERMS: &str = include_str!("lua/terms.lua");
+pub(super) const RATE: &str = include_str!("lua/rate.lua");
+const ANNOUNCE: &str = include_str!("lua/announce.lua");
+
+#[derive(Debug)]
+pub(super) struct Script {
+    pub code: String,
+    /// SHA-1 of the code, in hex.
+    pub hash: String,
+}
+
+/// Every script there is. What each takes and answers is said in its first lines.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub exchange: Script,
+    pub propose: Script,
+    pub create: Script,
+    pub configure: Script,
+    pub credit: Script,
+    pub account: Script,
+    pub names: Script,
+    pub events: Script,
+    pub key_find: Script,
+    pub key_own: Script,
+    pub key_note: Script,
+    pub key_list: Script,
+    pub key_forget: Script,
+}
+
+impl Scripts {
+    pub fn new(rules: &Rules, clock: &str) -> Self {
+        let numbers = numbers(rules);
+        let of = |parts: &[&str]| Script::of(&[&[numbers.as_str(), clock], parts].concat());
+        Self {
+            // Blocks, because Lua takes 200 local names at once.
+            exchange: of(&[
+                AMOUNT,
+                STATE,
+                "local sync, lend_rate do",
+                MONTH,
+                ANNOUNCE,
+                include_str!("lua/reap.lua"),
+                include_str!("lua/sync.lua"),
+                "end do",
+                RATE,
+                include_str!("lua/borrow.lua"),
+                include_str!("lua/lend.lua"),
+                "end",
+                include_str!("lua/exchange.lua"),
+            ]),
+            propose: of(&[AMOUNT, STATE, RATE, include_str!("lua/propose.lua")]),
+            create: of(&[AMOUNT, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
+            configure: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
+            credit: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
+            account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
+            names: Script::of(&[include_str!("lua/names.lua")]),
+            events: Script::of(&[include_str!("lua/events.lua")]),
+            key_find: Script::of(&[include_str!("lua/key_find.lua")]),
+            key_own: Script::of(&[include_str!("lua/key_own.lua")]),
+            key_note: of(&[include_str!("lua/key_note.lua")]),
+            key_list: Script::of(&[include_str!("lua/key_list.lua")]),
+            key_forget: Script::of(&[include_str!("lua/key_forget.lua")]),
+        }
+    }
+}
+
+impl Script {
+    pub fn of(parts: &[&str]) -> Self {
+        let code = parts.join("\n");
+        let hash = redis::Script::new(&code).get_hash().to_owned();
+        Self { code, hash }
+    }
+}
+
+/// The numbers of the law as Lua's constants, in nano-USD and milliseconds.
+fn numbers(rules: &Rules) -> String {
+    let Rules { pool, rate } = rules;
+    let mut code = format!("local EVENTS_MAX = {EVENTS_MAX}\n");
+    let constants = pool_numbers(pool).into_iter().chain(rate_numbers(rate));
+    for (name, value) in constants {
+        writeln!(code, "local {name} = {value}").expect("a text takes what is written to it");
+    }
+    let thresholds: Vec<String> = pool.thresholds.iter().map(u32::to_string).collect();
+    writeln!(code, "local THRESHOLDS = {{{}}}", thresholds.join(", ")).expect("as above");
+    code
+}
+
+fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 20] {
+    let nanos = |credit: crate::decision::Credit| u128::from(credit.nanos().unsigned_abs());
+    [
+        ("LEASE_MAX", nanos(rules.lease_max)),
+        ("LEASE_PARTS", rules.lease_parts.max(1).into()),
+        ("TTL_HEALTHY", rules.ttl.as_millis()),
+        ("TTL_SCARCE", rules.ttl_scarce.as_millis()),
+        ("SCARCE_REQUESTS", rules.scarce_requests.into()),
+        ("REQUEST_TYPICAL", nanos(rules.request_typical)),
+        ("GRACE", rules.grace.as_millis()),
+        ("LIMBO", rules.limbo.as_millis()),
+        ("TOMBSTONES", rules.tombstones.as_millis()),
+        ("STARVING", rules.starving.as_millis()),
+        ("NEXT_SYNC_SCARCE", rules.next_sync_scarce.as_millis()),
+        ("NEXT_SYNC_BLOCKED", rules.next_sync_blocked.as_millis()),
+        ("NEXT_SYNC_HEALTHY", rules.next_sync_healthy.as_millis()),
+        ("NEXT_SYNC_MAX", rules.next_sync_max.as_millis()),
+        ("SYNC_SPACING", rules.sync_spacing.as_millis()),
+        ("REAP_MAX", count(rules.reap_max)),
+        ("SESSIONS_MAX", count(rules.sessions_max)),
+        ("MONTHS_KEPT", count(rules.months_kept)),
+        ("DUST", nanos(rules.dust)),
+        ("MINUTE", Duration::from_mins(1).as_millis()),
+    ]
+}
+
+fn rate_numbers(rules: &RateRules) -> [(&'static str, u128); 7] {
+    [
+        ("CHUNK_LIFE", rules.chunk_life.as_millis()),
+        ("CHUNK_LIFE_SMALL", rules.chunk_life_small.as_millis()),
+        ("SMALL_LIVES", rules.small_lives().into()),
+        ("CHUNK_SETTLE", rules.chunk_settle.as_millis()),
+        ("HEARD_WITHIN", rules.heard_within.as_millis()),
+        ("SESSION_KEEP", rules.session_keep.as_millis()),
+        ("MINUTES_MAX", count(rules.minutes_max)),
+    ]
+}
+
+fn count(number: usize) -> u128 {
+    number.try_into().unwrap_or(u128::MAX)
+}

@@ -1,0 +1,476 @@
+//! Random calls, each made twice: to the law in Rust, and to a store on a real server.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::runtime::Runtime;
+
+use super::super::accounts::arguments;
+use super::super::answer::text;
+use super::super::connection::{Address, Connection};
+use super::super::scripts::{AMOUNT, RATE, STATE, Script};
+use super::super::{Redis, money, rates, round};
+use super::buckets;
+use super::dice::Dice;
+use super::guest::Guest;
+use super::state::{of_dump, of_pool};
+use super::tenant::Tenant;
+use crate::clock::UnixMs;
+use crate::decision::Credit;
+use crate::decision::adaptive::{Adaptive, Bounds};
+use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
+use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
+use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
+use crate::reconcile::embedded::Rules;
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError};
+
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Store time as the test sets it. Only tests have these lines; the program puts the server's clock in their place.
+const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
+/// 2026-10-05T14:40:00Z.
+const START: u64 = 1_791_211_200_000;
+/// The last has characters that mean something to keys, patterns and scripts.
+const ACCOUNTS: &[&str] = &["tiny", "dollars", "huge", "über {3} %d:a b\\"];
+const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200];
+const NODES: &[&str] = &["node", "node-b", "node b", "n", "zoë"];
+
+/// One way in which a request can be wrong that no type of ours allows.
+const GARBAGE: &[&str] =
+    &["nan", "inf", "1e3", "0x10", "1.5", "99999999999999999", "9007199254740993", "", "٣", "\0", "- 1"];
+
+pub struct World {
+    dice: Dice,
+    rules: Rules,
+    now: u64,
+    pools: BTreeMap<usize, Pool>,
+    buckets: BTreeMap<(usize, Group), RatePool>,
+    guests: Vec<(usize, Guest, [Tenant; 2])>,
+    /// Steps that were due.
+    due: Vec<(usize, Group, u64)>,
+    /// What was said once and may arrive again.
+    late: Vec<Message>,
+    purchases: Vec<Purchase>,
+    store: Redis,
+    runtime: Runtime,
+    set_time: Script,
+    dump: Script,
+    dump_rates: Script,
+    events: Vec<Event>,
+    events_read: u64,
+    pub calls: u64,
+}
+
+impl World {
+    pub fn new(url: &str, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let rules = rules(&mut dice);
+        let connection = Connection::to(&Address::parse(url).unwrap(), PATIENCE).unwrap();
+        let store = Redis::with_clock(connection, &format!("world-{seed}"), &rules, CLOCK);
+        let guests = (0..ACCOUNTS.len()).flat_map(|account| {
+            let id =
+                |index: u64| SessionId { node: NODES[index as usize % 5].into(), run: u128::from(index / 3) << 90 };
+            let tenants = || [Tenant::new(Group::Requests), Tenant::new(Group::Model("m o:fast".into()))];
+            (0..8).map(move |index| (account, Guest::new(id(index)), tenants()))
+        });
+        Self {
+            guests: guests.collect(),
+            dump: Script::of(&[AMOUNT, STATE, include_str!("dump.lua")]),
+            dump_rates: Script::of(&[
+                "local MINUTE, MINUTES_MAX = 60000, 8",
+                AMOUNT,
+                STATE,
+                RATE,
+                include_str!("dump_rates.lua"),
+            ]),
+            set_time: Script::of(&["redis.call('SET', 'test-now', ARGV[1])"]),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            pools: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            due: Vec::new(),
+            late: Vec::new(),
+            purchases: Vec::new(),
+            events: Vec::new(),
+            events_read: 0,
+            now: START,
+            calls: 0,
+            dice,
+            rules,
+            store,
+        }
+    }
+
+    /// Replaces a piece of the scripts. False where there is no such piece.
+    pub fn mutate(&mut self, right: &str, slip: &str) -> bool {
+        let code = &self.store.scripts.exchange.code;
+        let is_there = code.contains(right);
+        self.store.scripts.exchange = Script::of(&[&code.replace(right, slip)]);
+        is_there
+    }
+
+    /// One step: some time passes, and one thing is said to both.
+    pub fn step(&mut self) {
+        self.pass();
+        match self.dice.below(100) {
+            0..80 => self.exchange(),
+            80..85 => self.garble(),
+            85..90 => self.credit(),
+            90..94 => self.configure(),
+            94..96 => self.create(),
+            96..98 => self.propose(),
+            _ => self.look(),
+        }
+        for account in 0..ACCOUNTS.len() {
+            self.compare(account);
+        }
+        self.compare_rates();
+    }
+
+    fn pass(&mut self) {
+        let hour = 3_600_000;
+        let far = *self.dice.one(&[70_000, 12_000, 25 * hour, 40 * hour, 80 * hour, 480 * hour]);
+        self.now = match self.dice.below(60) {
+            0..35 => self.now,
+            35..45 => self.now + self.dice.below(300),
+            45..56 => self.now + self.dice.below(15_000),
+            56 => self.now - self.dice.below(5_000),
+            _ => self.now + far,
+        };
+        let args = arguments([&self.now.to_string()]);
+        self.runtime.block_on(self.store.run(self.store.call(&self.set_time, "", args))).unwrap();
+    }
+
+    fn time(&self) -> UnixMs {
+        UnixMs(self.now)
+    }
+
+    fn exchange(&mut self) {
+        let count = 1 + self.dice.below(4);
+        let mut asked = Vec::new();
+        for _ in 0..count {
+            if self.dice.once_in(8) && !self.late.is_empty() {
+                asked.push((None, self.dice.one(&self.late).clone()));
+                continue;
+            }
+            let who = usize::try_from(self.dice.below(self.guests.len() as u64)).unwrap();
+            asked.push((Some(who), self.message(who)));
+        }
+        let messages: Vec<Message> = asked.iter().map(|(_, message)| message.clone()).collect();
+        let replies = self.runtime.block_on(self.store.exchange(messages)).unwrap();
+        self.calls += count;
+        for ((who, message), reply) in asked.into_iter().zip(replies) {
+            let expected = self.expect(&message);
+            assert_eq!(reply, expected, "{message:?}");
+            if let Some(who) = who {
+                self.hear(who, &message, &reply);
+            }
+            self.late.push(message);
+            if self.late.len() > 64 {
+                self.late.remove(0);
+            }
+        }
+    }
+
+    fn message(&mut self, who: usize) -> Message {
+        let now = self.time();
+        let (account, guest, tenants) = &mut self.guests[who];
+        let wants_money = !self.dice.once_in(4);
+        let sync = wants_money.then(|| guest.ask(&mut self.dice, SCALES[*account], now));
+        let mut rates = Vec::new();
+        for tenant in tenants {
+            if self.dice.once_in(3) {
+                rates.push(tenant.ask(&mut self.dice));
+            }
+        }
+        Message { account: ACCOUNTS[*account].into(), session: guest.id.clone(), sync, rates }
+    }
+
+    fn hear(&mut self, who: usize, message: &Message, reply: &Reply) {
+        let now = self.time();
+        let (account, guest, tenants) = &mut self.guests[who];
+        if let Some((request, answer)) = message.sync.zip(reply.sync.as_ref()) {
+            guest.hear(&mut self.dice, &request, answer, now);
+        }
+        for (request, answer) in message.rates.iter().zip(&reply.rates) {
+            let tenant = tenants.iter_mut().find(|tenant| tenant.group() == request.group);
+            tenant.unwrap().hear(&mut self.dice, answer);
+            if let Ok(RateReply { due: Some(due), .. }) = answer {
+                self.due.push((*account, request.group.clone(), due.version));
+            }
+        }
+    }
+
+    /// What the law in Rust answers.
+    fn expect(&mut self, message: &Message) -> Reply {
+        let (now, index) = (self.time(), place(&message.account));
+        let account = message.account.clone();
+        let Some(pool) = self.pools.get_mut(&index) else {
+            let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
+            return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
+        };
+        let sync = message.sync.map(|request| pool.sync(&message.session, &request, &self.rules.pool, now));
+        let rates = message.rates.iter().map(|request| self.expect_rate(index, &message.session, request)).collect();
+        Reply { account, sync, rates }
+    }
+
+    fn expect_rate(&mut self, index: usize, session: &SessionId, request: &RateRequest) -> Result<RateReply, Refusal> {
+        let (now, rules) = (self.time(), self.rules.rate);
+        let key = (index, request.group.clone());
+        if let Some(bucket) = self.buckets.get_mut(&key) {
+            return bucket.sync(session, request, &rules, now);
+        }
+        let mut bucket = RatePool::seeded(request, now)?;
+        let reply = bucket.sync(session, request, &rules, now)?;
+        self.buckets.insert(key, bucket);
+        Ok(reply)
+    }
+
+    /// An adaptive step that was due, or is due no more, or never was.
+    fn propose(&mut self) {
+        let Some((index, group, version)) = self.due.pop() else { return };
+        let bounds = Bounds { start: 1_000, floor: 10, ceiling: None, pinned: false };
+        let step = StepProposal {
+            account: ACCOUNTS[index].into(),
+            group: group.clone(),
+            version: if self.dice.once_in(6) { version + 1 } else { version },
+            states: [0, 1, 2].map(|_| Adaptive::start(bounds, self.dice.below(30_000_000))),
+            limits: [0, 1, 2].map(|_| *self.dice.one(&[0, 1, 7_001, 3_600_000, (1 << 46) - 1, 1 << 46, u64::MAX])),
+        };
+        let (now, rules) = (self.time(), self.rules.rate);
+        self.runtime.block_on(self.store.propose(vec![step.clone()])).unwrap();
+        self.calls += 1;
+        self.buckets.get_mut(&(index, group)).unwrap().propose(&step, &rules, now);
+    }
+
+    /// Everything that is kept of a group.
+    fn compare_rates(&mut self) {
+        for ((index, group), bucket) in &self.buckets {
+            let sessions = self.guests.iter().filter(|(account, ..)| account == index);
+            let names = sessions.map(|(_, guest, _)| round::session_name(&guest.id));
+            let texts = [ACCOUNTS[*index].to_owned(), rates::group_name(group)].into_iter().chain(names);
+            let args = texts.map(String::into_bytes).collect();
+            let dump = self.runtime.block_on(self.store.run(self.store.call(&self.dump_rates, ACCOUNTS[*index], args)));
+            assert_eq!(buckets::of_dump(dump.unwrap(), &self.rules.rate), buckets::of_pool(bucket), "{group:?}");
+        }
+    }
+
+    /// A request that is no request: refused, and by the name of the number where it is one of the law's.
+    fn garble(&mut self) {
+        let who = usize::try_from(self.dice.below(self.guests.len() as u64)).unwrap();
+        let (now, scale) = (self.time(), SCALES[self.guests[who].0]);
+        let (account, guest, _) = &self.guests[who];
+        let mut request = guest.clone().ask(&mut self.dice, scale, now);
+        request.seq += 1 << 30;
+        let names = [
+            "generation",
+            "seq",
+            "used",
+            "returned",
+            "granted",
+            "reclaimed",
+            "want",
+            "need",
+            "month",
+            "used before this month",
+            "terms",
+            "silence",
+            "flags",
+        ];
+        let written = money::request(&request);
+        let mut words: Vec<&str> = written.split(' ').collect();
+        let field = usize::try_from(self.dice.below(words.len() as u64)).unwrap();
+        let garbage = *self.dice.one(GARBAGE);
+        words[field] = garbage;
+        if self.dice.once_in(6) {
+            words.push("1");
+        }
+        let sync = words.join(" ");
+        let session = round::session_name(&guest.id);
+        let args = arguments([ACCOUNTS[*account], &session, &sync, "0"]);
+        let call = self.store.call(&self.store.scripts.exchange, ACCOUNTS[*account], args);
+        let answer = self.runtime.block_on(self.store.run(call)).unwrap();
+        self.calls += 1;
+        let Value::Array(answers) = answer else { panic!("{answer:?}") };
+        if !self.pools.contains_key(account) {
+            return assert_eq!(text(&answers[0]).unwrap(), "no such account");
+        }
+        let Value::Array(parts) = &answers[0] else { panic!("{answers:?}") };
+        let refusal = text(&parts[0]).unwrap_or_else(|_| panic!("{sync:?} was taken: {parts:?}"));
+        assert!(refusal.starts_with("malformed: "), "{sync:?}: {refusal}");
+        let negative = request.used.min(request.want).min(request.need) < Credit::ZERO;
+        if !negative && (2..8).contains(&field) && garbage.len() > 1 && !garbage.contains(' ') && words.len() == 13 {
+            let known = names.iter().take(field).any(|name| refusal.ends_with(name));
+            assert!(known || refusal == format!("malformed: {}", names[field]), "{sync:?}: {refusal}");
+        }
+    }
+
+    fn credit(&mut self) {
+        let index = usize::try_from(self.dice.below(4)).unwrap();
+        let most = *self.dice.one(&[SCALES[index], 1_000_000_000_000_000_000, SCALES[index] * 3]);
+        let again = self.dice.once_in(4) && !self.purchases.is_empty();
+        let mut purchase = Purchase {
+            account: ACCOUNTS[index].into(),
+            id: format!("purchase {}", self.purchases.len()),
+            amount: Credit::from_nanos(self.dice.amount(most) - if self.dice.once_in(5) { most / 2 } else { 0 }),
+            kind: *self.dice.one(&[CreditKind::Promotional, CreditKind::Purchased, CreditKind::Purchased]),
+        };
+        if again {
+            let known = self.dice.one(&self.purchases).clone();
+            let amount = if self.dice.once_in(3) { purchase.amount } else { known.amount };
+            purchase = Purchase { amount, ..known };
+        }
+        let got = self.runtime.block_on(self.store.add_credits(purchase.clone()));
+        self.calls += 1;
+        let expected = self.expect_credit(&purchase);
+        compare_records(got, expected);
+    }
+
+    fn expect_credit(&mut self, purchase: &Purchase) -> Result<AccountRecord, StoreError> {
+        let (now, account) = (self.time(), place(&purchase.account));
+        let Some(pool) = self.pools.get_mut(&account) else {
+            return Err(StoreError::NoSuchAccount(purchase.account.to_string()));
+        };
+        let known = self.purchases.iter().find(|known| known.account == purchase.account && known.id == purchase.id);
+        match known {
+            Some(known) if known == purchase => return Ok(record(pool, now)),
+            Some(_) => return Err(StoreError::PurchaseDiffers(purchase.id.clone())),
+            None => {}
+        }
+        let before = pool.summary(now);
+        let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
+        let total = if purchase.kind == CreditKind::Promotional { &mut promotional } else { &mut purchased };
+        *total = total.plus(purchase.amount);
+        let credited = pool.credit(before.credit_version + 1, promotional, purchased, &self.rules.pool, now);
+        credited.map_err(|_| StoreError::TooMuchCredit)?;
+        self.purchases.push(purchase.clone());
+        Ok(record(pool, now))
+    }
+
+    fn configure(&mut self) {
+        let index = usize::try_from(self.dice.below(4)).unwrap();
+        let terms = terms(&mut self.dice, SCALES[index]);
+        let now = self.time();
+        let known = self.pools.get(&index).map_or(1, |pool| pool.summary(now).terms_version);
+        let version = if self.dice.once_in(6) { known + 1 } else { known };
+        let got = self.runtime.block_on(self.store.configure(ACCOUNTS[index].into(), version, terms.clone()));
+        self.calls += 1;
+        let account = ACCOUNTS[index].to_string();
+        let expected = match self.pools.get_mut(&index) {
+            None => Err(StoreError::NoSuchAccount(account)),
+            Some(_) if known != version => {
+                Err(StoreError::VersionConflict { account, expected: version, found: known })
+            }
+            Some(pool) => {
+                pool.configure(version + 1, terms, &self.rules.pool, now);
+                Ok(record(pool, now))
+            }
+        };
+        compare_records(got, expected);
+    }
+
+    fn create(&mut self) {
+        let index = usize::try_from(self.dice.below(4)).unwrap();
+        let terms = terms(&mut self.dice, SCALES[index]);
+        let got = self.runtime.block_on(self.store.create_account(ACCOUNTS[index].into(), terms.clone()));
+        self.calls += 1;
+        let now = self.time();
+        let expected = match self.pools.get(&index) {
+            Some(_) => Err(StoreError::AccountExists(ACCOUNTS[index].into())),
+            None => {
+                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, now));
+                Ok(record(&self.pools[&index], now))
+            }
+        };
+        compare_records(got, expected);
+    }
+
+    fn look(&mut self) {
+        let index = usize::try_from(self.dice.below(4)).unwrap();
+        let got = self.runtime.block_on(self.store.account(ACCOUNTS[index].into()));
+        self.calls += 1;
+        let missing = || StoreError::NoSuchAccount(ACCOUNTS[index].into());
+        compare_records(got, self.pools.get(&index).map(|pool| record(pool, self.time())).ok_or_else(missing));
+    }
+
+    /// Everything that is kept of an account.
+    fn compare(&mut self, index: usize) {
+        let Some(pool) = self.pools.get_mut(&index) else { return };
+        self.events.extend(pool.take_events());
+        let call = self.store.call(&self.dump, ACCOUNTS[index], arguments([ACCOUNTS[index]]));
+        let dump = self.runtime.block_on(self.store.run(call)).unwrap();
+        assert_eq!(of_dump(ACCOUNTS[index], dump), of_pool(pool));
+    }
+
+    /// What everybody must have heard of, account by account in order; and nothing is wrong with any sum.
+    pub fn finish(&mut self) {
+        let mut got = Vec::new();
+        loop {
+            let events = self.runtime.block_on(self.store.events(self.events_read, 100)).unwrap();
+            let Some((last, _)) = events.last() else { break };
+            assert!(self.events_read < *last && events.is_sorted_by(|(one, _), (other, _)| one < other));
+            self.events_read = *last;
+            got.extend(events.into_iter().map(|(_, event)| event));
+        }
+        got.sort_by_key(|event| event.account.clone());
+        self.events.sort_by_key(|event| event.account.clone());
+        assert_eq!(got, self.events);
+        assert_eq!(self.runtime.block_on(self.store.audit()).unwrap(), []);
+        let listed = self.runtime.block_on(self.store.accounts(None, 100)).unwrap();
+        let names: Vec<&str> = listed.iter().map(|record| &*record.account).collect();
+        let mut expected: Vec<&str> = self.pools.keys().map(|index| ACCOUNTS[*index]).collect();
+        expected.sort_unstable();
+        assert_eq!(names, expected);
+    }
+}
+
+fn place(account: &str) -> usize {
+    ACCOUNTS.iter().position(|name| *name == account).unwrap()
+}
+
+fn record(pool: &Pool, now: UnixMs) -> AccountRecord {
+    // An account's time never runs back.
+    let now = now.max(UnixMs(of_pool(pool).now));
+    crate::reconcile::embedded::record(pool.summary(now))
+}
+
+fn compare_records(got: Result<AccountRecord, StoreError>, expected: Result<AccountRecord, StoreError>) {
+    let told = |result: Result<AccountRecord, StoreError>| result.map_err(|error| error.to_string());
+    assert_eq!(told(got), told(expected));
+}
+
+fn terms(dice: &mut Dice, scale: i64) -> Terms {
+    let mut money = |most| Credit::from_nanos(dice.amount(most));
+    let (line, limit, minimum, amount, cap) =
+        (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
+    let top_up = TopUpTerms { minimum, amount, monthly_cap: dice.once_in(3).then_some(cap) };
+    Terms {
+        mode: *dice.one(&[Mode::Prepaid, Mode::Postpaid, Mode::Contract]),
+        suspension: if dice.once_in(8) { Suspension::Abuse } else { Suspension::None },
+        payment_method: !dice.once_in(4),
+        monthly_limit: dice.once_in(2).then_some(limit),
+        credit_line: line,
+        top_up: dice.once_in(2).then_some(top_up),
+        reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]),
+        ..Terms::default()
+    }
+}
+
+/// The default numbers, or some of them so small that every bound is met.
+fn rules(dice: &mut Dice) -> Rules {
+    let mut rules = Rules::default();
+    let pool = &mut rules.pool;
+    if dice.once_in(4) {
+        return rules;
+    }
+    pool.lease_max = Credit::from_nanos(*dice.one(&[100, 5_000_000_000, 1_000_000_000_000_000_000]));
+    pool.lease_parts = *dice.one(&[1, 3, 10]);
+    pool.sessions_max = *dice.one(&[3, 6, 4_096]);
+    pool.reap_max = *dice.one(&[1, 2, 4]);
+    pool.months_kept = *dice.one(&[0, 1, 12]);
+    pool.dust = Credit::from_nanos(*dice.one(&[0, 5, 1_200_000]));
+    pool.request_typical = Credit::from_nanos(*dice.one(&[1, 12_000_000]));
+    pool.sync_spacing = Duration::from_millis(*dice.one(&[1, 900]));
+    pool.thresholds = dice.one(&[vec![80, 100], vec![], vec![100, 1, 50]]).clone();
+    rules
+}

@@ -1,0 +1,12 @@
+//! The scripts on a real server, held against the law in Rust: call by call, every reply and the whole state.
+#![allow(clippy::cast_possible_truncation, reason = "small random numbers")]
+
+mod buckets;
+mod call;
+mod dice;
+mod difference;
+mod guest;
+mod mutants;
+mod server;
+mod state;
+mod tenant;

@@ -1,0 +1,56 @@
+//! The comparison finds what it is for: scripts that differ from the law in one place are told apart from it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::call::World;
+use super::server::Server;
+
+/// Calls within which a difference has to show.
+const CALLS: u64 = 4_000;
+
+/// Worlds in one of which it has to.
+const WORLDS: u64 = 24;
+
+/// What stands in the scripts, and what a slip would make of it.
+const MUTANTS: &[(&str, &str)] = &[
+    ("record[RECLAIMED] + rest, stage", "record[RECLAIMED], stage"),
+    ("max(old[SPENT], q.used)", "q.used"),
+    ("add(a, USED, news.spent)", "add(a, USED, q.used)"),
+    ("q.seq <= old[SEQ]", "q.seq < old[SEQ]"),
+    ("if visit.generations then make_way(visit) end", ""),
+    ("counter >= COUNTER_MAX", "counter > COUNTER_MAX"),
+    ("a[NOW] = max(a[NOW], time)", "a[NOW] = time"),
+    ("- a[LEASED + 1] - margin", "- a[LEASED + 1]"),
+    ("visit.holders * 2", "visit.holders"),
+    ("a[NOW] - LIMBO - GRACE", "a[NOW] - LIMBO"),
+    ("a[DUE_AT] = min(a[DUE_AT], due)", ""),
+    ("late = min(max(0,", "late = max(max(0,"),
+    ("less(lent, 0, flow(state[LIMITS + metric], CHUNK_SETTLE))", "less(lent, 0, 0, 0)"),
+    ("limit * whole + minutes * rest + floor(parts / PARTS), parts % PARTS", "floor(limit * millis / PARTS), 0"),
+    ("ended[before] = ended[last]", ""),
+    ("state[VERSION] = state[VERSION] + 1", ""),
+];
+
+#[test]
+fn a_slip_in_a_script_is_found() {
+    let server = Server::start();
+    let is_missed = |(index, (right, slip)): (usize, &(&'static str, &'static str))| {
+        // Not every world has the rules in which it matters.
+        let mut seeds = (0..WORLDS).map(|world| 1_000_000 + WORLDS * u64::try_from(index).unwrap() + world);
+        (!seeds.any(|seed| is_found(&server, seed, right, slip))).then_some(*right)
+    };
+    let missed: Vec<&str> = MUTANTS.iter().enumerate().filter_map(is_missed).collect();
+    assert!(missed.is_empty(), "not found: {missed:#?}");
+}
+
+fn is_found(server: &Server, seed: u64, right: &str, slip: &str) -> bool {
+    let mut world = World::new(&server.url(), seed);
+    assert!(world.mutate(right, slip), "{right:?} is not in the scripts");
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        while world.calls < CALLS {
+            world.step();
+        }
+        world.finish();
+    }));
+    ran.is_err()
+}

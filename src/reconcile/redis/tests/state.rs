@@ -1,0 +1,199 @@
+//! The whole state of an account, as the law in Rust and as the scripts keep it, in one shape.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use redis::Value;
+use serde::Deserialize;
+
+use super::super::answer::{Answer, list, text, whole};
+use crate::decision::Credit;
+use crate::decision::terms::Terms;
+use crate::pool::Pool;
+use crate::pool::message::Event;
+
+type Key = ((String, u128), u32);
+
+/// As `Pool` is written, field by field.
+#[derive(Debug, PartialEq, Deserialize)]
+pub struct State {
+    account: String,
+    created: u64,
+    pub now: u64,
+    terms: Terms,
+    terms_version: u64,
+    promotional: Credit,
+    purchased: Credit,
+    credit_version: u64,
+    used: Credit,
+    leased: Credit,
+    retired: Credit,
+    months: (u32, Credit, Vec<(u32, Credit)>),
+    sessions: BTreeMap<Key, Record>,
+    starving_until: u64,
+    top_up: TopUp,
+    announced: Vec<u32>,
+    depleted: bool,
+    /// Beyond the grant, adopted again, reaped.
+    oddities: (Credit, Credit, Credit),
+    ops: u64,
+    events: Vec<Event>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Record {
+    seq: u64,
+    /// Granted, used, returned, reclaimed.
+    counters: (Credit, Credit, Credit, Credit),
+    month: u32,
+    used_before: Credit,
+    expires: u64,
+    ttl: Duration,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+enum Stage {
+    Open,
+    Reaped(u64),
+    Closed(u64),
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct TopUp {
+    pending: Option<(String, u64, Credit, Credit)>,
+    attempt: u32,
+    declines: u32,
+    retry_at: u64,
+    bought: Credit,
+}
+
+pub fn of_pool(pool: &Pool) -> State {
+    postcard::from_bytes(&postcard::to_stdvec(pool).unwrap()).unwrap()
+}
+
+/// As `dump.lua` tells it. Also checks that every list agrees with the records.
+pub fn of_dump(account: &str, dump: Value) -> State {
+    let mut dump = list(dump).unwrap();
+    let mut state = dump.list().unwrap();
+    let terms = serde_json::from_str(&dump.text().unwrap()).unwrap();
+    let sessions = records(dump.list().unwrap());
+    check_lists(&sessions, &mut dump);
+    let mut next = || state.number().unwrap().try_into().unwrap();
+    let (_schema, created, now, ops): (u64, u64, u64, u64) = (next(), next(), next(), next());
+    let (terms_version, credit_version) = (next(), next());
+    let mut money = || state.credit().unwrap();
+    let (promotional, purchased, used, leased, retired) = (money(), money(), money(), money(), money());
+    let (month, month_used) = (state.whole().unwrap(), state.credit().unwrap());
+    let months = (month, month_used, past(state.list().unwrap()));
+    let starving_until = state.whole().unwrap();
+    let announced = state.list().unwrap().map(|percent| whole(&percent).unwrap().try_into().unwrap()).collect();
+    let depleted = state.is_set().unwrap();
+    let oddities = (state.credit().unwrap(), state.credit().unwrap(), state.credit().unwrap());
+    let (attempt, declines, retry_at) = (state.whole().unwrap(), state.whole().unwrap(), state.whole().unwrap());
+    let bought = state.credit().unwrap();
+    let pending = pending(account, state.list().unwrap());
+    State {
+        account: account.into(),
+        created,
+        now,
+        terms,
+        terms_version,
+        promotional,
+        purchased,
+        credit_version,
+        used,
+        leased,
+        retired,
+        months,
+        sessions,
+        starving_until,
+        top_up: TopUp { pending, attempt, declines, retry_at, bought },
+        announced,
+        depleted,
+        oddities,
+        ops,
+        events: Vec::new(),
+    }
+}
+
+fn past(mut flat: Answer) -> Vec<(u32, Credit)> {
+    let mut past = Vec::new();
+    while let Some(month) = flat.next() {
+        past.push((whole(&month).unwrap().try_into().unwrap(), flat.credit().unwrap()));
+    }
+    past
+}
+
+fn pending(account: &str, mut pending: Answer) -> Option<(String, u64, Credit, Credit)> {
+    let since = whole(&pending.next()?).unwrap();
+    let (version, attempt) = (pending.number().unwrap(), pending.number().unwrap());
+    let (amount, done_at) = (pending.credit().unwrap(), pending.credit().unwrap());
+    Some((format!("{account}.{version}.{attempt}"), since, amount, done_at))
+}
+
+fn records(mut flat: Answer) -> BTreeMap<Key, Record> {
+    let mut records = BTreeMap::new();
+    while let Some(name) = flat.next() {
+        records.insert(key(&text(&name).unwrap()), record(flat.list().unwrap()));
+    }
+    records
+}
+
+fn record(mut record: Answer) -> Record {
+    let seq = record.whole().unwrap();
+    let mut money = || record.nanos().unwrap();
+    let counters = (money(), money(), money(), money());
+    let (month, used_before) = (record.whole().unwrap(), record.nanos().unwrap());
+    let (expires, ttl) = (record.whole().unwrap(), record.millis().unwrap());
+    let (stage, ended) = (record.number().unwrap(), record.whole().unwrap());
+    let stage = match stage {
+        0 => Stage::Open,
+        1 => Stage::Reaped(ended),
+        2 => Stage::Closed(ended),
+        other => panic!("stage {other}"),
+    };
+    Record { seq, counters, month, used_before, expires, ttl, stage }
+}
+
+fn key(name: &str) -> Key {
+    let mut parts = name.rsplitn(3, ' ');
+    let generation = u32::from_str_radix(parts.next().unwrap(), 16).unwrap();
+    let run = u128::from_str_radix(parts.next().unwrap(), 16).unwrap();
+    ((parts.next().unwrap().into(), run), generation)
+}
+
+/// Open records stand in two lists, tombstones in another, and every generation in its session's.
+fn check_lists(sessions: &BTreeMap<Key, Record>, dump: &mut Answer) {
+    let open = |score: fn(&Record) -> u64| -> BTreeSet<(Key, u64)> {
+        let open = sessions.iter().filter(|(_, record)| record.stage == Stage::Open);
+        open.map(|(key, record)| (key.clone(), score(record))).collect()
+    };
+    let by_expiry = open(|record| record.expires);
+    let by_life = open(|record| record.expires + u64::try_from(record.ttl.as_millis()).unwrap());
+    let ended = sessions.iter().filter_map(|(key, record)| match record.stage {
+        Stage::Open => None,
+        Stage::Reaped(at) | Stage::Closed(at) => Some((key.clone(), at)),
+    });
+    assert_eq!(scores(dump.list().unwrap()), by_expiry);
+    assert_eq!(scores(dump.list().unwrap()), by_life);
+    assert_eq!(scores(dump.list().unwrap()), ended.collect());
+    let mut generations = dump.list().unwrap();
+    let mut found = BTreeSet::new();
+    while let Some(session) = generations.next() {
+        for generation in generations.list().unwrap() {
+            let name = format!("{} {:08x}", text(&session).unwrap(), whole(&generation).unwrap());
+            assert!(found.insert(key(&name)), "{name} twice");
+        }
+    }
+    assert_eq!(found, sessions.keys().cloned().collect());
+}
+
+fn scores(mut flat: Answer) -> BTreeSet<(Key, u64)> {
+    let mut scores = BTreeSet::new();
+    while let Some(name) = flat.next() {
+        let score = flat.text().unwrap().parse().unwrap();
+        scores.insert((key(&text(&name).unwrap()), score));
+    }
+    scores
+}
