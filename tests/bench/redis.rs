@@ -14,7 +14,7 @@ use tollgate::reconcile::redis::{Address, Redis};
 use tollgate::reconcile::store::{CreditKind, Purchase, Store};
 
 use crate::machine::{self, Process};
-use crate::median;
+use crate::{median, wire};
 
 /// Accounts in one exchange, as many as a round has at most.
 const ACCOUNTS: usize = 1_000;
@@ -44,6 +44,7 @@ pub fn measure() {
     println!("redis: server CPU for one sync, {ACCOUNTS} accounts in one pipeline, each reply a grant");
     report(&server, &at, "money", false);
     report(&server, &at, "money and one rate bucket", true);
+    wire::over_redis(&format!("redis://{at}"));
 }
 
 fn report(server: &Process, at: &str, what: &str, rates: bool) {

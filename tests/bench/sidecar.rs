@@ -23,10 +23,16 @@ pub struct Sidecar {
 impl Sidecar {
     /// Starts the binary on `core` with one worker, its store in `folder`, and makes `accounts` accounts.
     pub fn start(core: &str, folder: &Path, accounts: usize) -> Self {
+        let store = folder.join("store.redb").display().to_string();
+        Self::with_store(core, folder, &store, accounts)
+    }
+
+    /// As [`Sidecar::start`], with its store somewhere else.
+    pub fn with_store(core: &str, folder: &Path, store: &str, accounts: usize) -> Self {
         let [main, operators, http] = [(); 3].map(|()| machine::free_address());
         let socket = folder.join("tollgate.sock");
         let config = folder.join("tollgate.toml");
-        std::fs::write(&config, configuration(&main, &operators, &http, &socket, folder)).expect("a writable folder");
+        std::fs::write(&config, configuration(&main, &operators, &http, &socket, store)).expect("a writable folder");
         let binary = env!("CARGO_BIN_EXE_tollgate").to_owned();
         let command = [binary, "serve".to_owned(), "--config".to_owned(), config.display().to_string()];
         let process = Process::start(core, &command, &main);
@@ -37,7 +43,7 @@ impl Sidecar {
 
 /// Load and server share a small machine with others, so a check may wait long for the pool before it is given up.
 /// Holds live two seconds, so that a run that never settles pays for their expiry too and keeps a steady number open.
-fn configuration(main: &str, operators: &str, http: &str, socket: &Path, folder: &Path) -> String {
+fn configuration(main: &str, operators: &str, http: &str, socket: &Path, store: &str) -> String {
     format!(
         r#"
 listen = "{main}"
@@ -56,7 +62,6 @@ life = "2s"
 level = "warn"
 "#,
         socket = socket.display(),
-        store = folder.join("store.redb").display(),
     )
 }
 

@@ -65,6 +65,32 @@ pub fn saturate(socket: &str) {
     }
 }
 
+/// A check of leased accounts over Redis against the same over the embedded store: CPU of the sidecar alone.
+pub fn over_redis(url: &str) {
+    machine::pin_self(1);
+    let folders = [(); 2].map(|()| tempfile::tempdir_in("/dev/shm").expect("a folder in memory"));
+    let embedded = Sidecar::start("0", folders[0].path(), ACCOUNTS);
+    let redis = Sidecar::with_store("0", folders[1].path(), url, ACCOUNTS);
+    let mut targets = [("embedded", &embedded), ("redis", &redis)].map(|(name, sidecar)| {
+        (Target { name, address: sidecar.address.clone(), server: 0, cpu_us: Vec::new(), p99_us: Vec::new() }, sidecar)
+    });
+    for round in 0..ROUNDS {
+        for offset in 0..targets.len() {
+            let (target, sidecar) = &mut targets[(round + offset) % 2];
+            let cpu = cpu_per_request(&sidecar.process, &sidecar.keys, target, SATURATED);
+            target.cpu_us.push(cpu);
+        }
+    }
+    let [(embedded, _), (redis, _)] = &targets;
+    let ratios = redis.cpu_us.iter().zip(&embedded.cpu_us).map(|(redis, embedded)| redis / embedded).collect();
+    println!(
+        "check over TCP, {ACCOUNTS} accounts, saturated: {:.2} us over Redis, {:.2} us embedded, {:.2}x",
+        median(redis.cpu_us.clone()),
+        median(embedded.cpu_us.clone()),
+        median(ratios)
+    );
+}
+
 fn baseline(listen: &str) -> Process {
     let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
     Process::start("0", &[own, "baseline".to_owned(), listen.to_owned()], listen)
