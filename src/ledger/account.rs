@@ -137,6 +137,8 @@ pub(super) struct FlightGroup {
     /// `None` is the requests.
     pub(super) key: Option<RateKey>,
     pub(super) waited: Waits<3>,
+    /// Settled tokens, as told.
+    pub(super) used: [u64; 3],
 }
 
 impl Account {

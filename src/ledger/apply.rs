@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::account::{Account, Flight, Refused, Seen};
+use super::account::{Account, Flight, FlightGroup, Refused, Seen};
 use super::chunk::{Heard, Rate, Waits};
 use super::compact::Millis;
 use super::due::ahead;
@@ -129,11 +129,11 @@ impl Shard {
                 malformed = malformed.saturating_add(1);
             }
             match (group.key, &mut account.requests) {
-                (None, Some(rate)) => hear_rate(rate, reply, round),
+                (None, Some(rate)) => hear_rate(rate, group, reply, round),
                 (None, None) => {}
                 (Some(key), _) => {
                     if let Some(model) = account.model_mut(key) {
-                        hear_rate(&mut model.rate, reply, round);
+                        hear_rate(&mut model.rate, group, reply, round);
                     }
                 }
             }
@@ -277,11 +277,18 @@ fn is_of(rules: &Rules, key: Option<RateKey>, reply: &Result<RateReply, Refusal>
     }
 }
 
-fn hear_rate<const N: usize>(rate: &mut Rate<N>, reply: Option<&Result<RateReply, Refusal>>, round: Round) {
+fn hear_rate<const N: usize>(
+    rate: &mut Rate<N>,
+    told: &FlightGroup,
+    reply: Option<&Result<RateReply, Refusal>>,
+    round: Round,
+) {
     match reply {
         Some(Ok(reply)) if reply.generation == rate.generation() && reply.seq == rate.seq() => {
             let until = round.sent.after(reply.chunk_life);
             rate.hear(heard(reply), reply.burst_seconds, until, round.now.time);
+            let used = std::array::from_fn(|place| told.used.get(place).copied().unwrap_or(0));
+            rate.renew_if_full(used, round.now.time);
         }
         Some(Err(Refusal::NoSuchSession | Refusal::Superseded | Refusal::Malformed(_))) => rate.reopen(round.now.time),
         Some(Ok(_) | Err(Refusal::NoSuchAccount | Refusal::Crowded)) | None => rate.unheard(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::account::{Account, Flight, FlightGroup, ModelRate, Waiting};
-use super::chunk::{Rate, SEQ_MAX, Said, Waits};
+use super::account::{Account, Flight, FlightGroup, Waiting};
+use super::chunk::{SEQ_MAX, Said, Waits};
 use super::due::{
     STRANGER_KEEP, ahead, idle_return_after, must_declare, period, stranger_due_at, sync_due_at, unneeded,
 };
@@ -93,16 +93,18 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     if let Some(rate) = &mut account.requests
         && is_due(rate.due_at(every, now))
     {
-        flight.groups.push(requests_in_flight(rate));
-        rates.push(requests_message(rules, limit, rate.say(false, now)));
+        let (waited, said) = (rate.waiting(), rate.say(false, now));
+        flight.groups.push(requests_in_flight(waited, &said));
+        rates.push(requests_message(rules, limit, said));
     }
     for model in &mut account.models {
         if is_due(model.rate.due_at(every, now)) {
-            flight.groups.push(model_in_flight(model));
+            let (waited, said) = (model.rate.waiting(), model.rate.say(false, now));
+            flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
             let terms = account.terms.as_deref();
             let custom = terms.and_then(|terms| custom_limits(rules, terms, model.key));
             let seed = custom.unwrap_or(rules.catalogue.rates.start);
-            rates.push(model_message(rules, group_name(rules, model.key), seed, model.rate.say(false, now)));
+            rates.push(model_message(rules, group_name(rules, model.key), seed, said));
         }
     }
     let sync = is_due(sync_due).then(|| {
@@ -134,12 +136,13 @@ fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     let limit = account.requests_limit(rules);
     let mut rates = Vec::new();
     if let Some(rate) = &mut account.requests {
-        flight.groups.push(requests_in_flight(rate));
-        rates.push(requests_message(rules, limit, rate.say(true, now)));
+        let (waited, said) = (rate.waiting(), rate.say(true, now));
+        flight.groups.push(requests_in_flight(waited, &said));
+        rates.push(requests_message(rules, limit, said));
     }
     for model in &mut account.models {
-        flight.groups.push(model_in_flight(model));
-        let said = model.rate.say(true, now);
+        let (waited, said) = (model.rate.waiting(), model.rate.say(true, now));
+        flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
         rates.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
     }
     let sync = sync_message(account, rules, true, &mut flight, now);
@@ -158,13 +161,10 @@ fn flight(account: &Account) -> Flight {
     }
 }
 
-fn requests_in_flight(rate: &Rate<1>) -> FlightGroup {
-    let Waits { most: [most], sum: [sum] } = rate.waiting();
-    FlightGroup { key: None, waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] } }
-}
-
-fn model_in_flight(model: &ModelRate) -> FlightGroup {
-    FlightGroup { key: Some(model.key), waited: model.rate.waiting() }
+fn requests_in_flight(waited: Waits<1>, said: &Said<1>) -> FlightGroup {
+    let Waits { most: [most], sum: [sum] } = waited;
+    let [used] = said.used;
+    FlightGroup { key: None, waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] }, used: [used, 0, 0] }
 }
 
 fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Flight, now: Time) -> SyncRequest {

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::clock::Time;
 use crate::decision::rate::UNITS_PER_TOKEN;
 
 /// A duration in whole milliseconds, rounded down; the longest are cut off at 49 days.
@@ -57,6 +58,53 @@ impl Level {
 impl std::fmt::Debug for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.units().fmt(f)
+    }
+}
+
+/// A point in time in milliseconds, rounded down, after the [`Base`] that it was marked by: what should end never ends
+/// late, and nothing seems younger than it is. Zero is the origin of the clock: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u32);
+
+/// What a few moments count from: a second of the clock. It moves on long before a moment would run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Base(u32);
+
+/// Twelve days: when a base moves on, moments that are older than this seem to be as old as this.
+const AGE_MAX_MS: u64 = 1 << 30;
+
+impl Base {
+    /// A second before `now`, so that a moment marked now is after the origin.
+    pub(super) fn new(now: Time) -> Self {
+        Self(u32::try_from(now.nanos() / 1_000_000_000).unwrap_or(u32::MAX).saturating_sub(1))
+    }
+
+    /// A point that is before the origin's second counts as the origin; one 49 days ahead stops there.
+    pub(super) fn mark(self, time: Time) -> Moment {
+        let millis = (time.nanos() / 1_000_000).saturating_sub(self.millis());
+        Moment(u32::try_from(millis).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn time(self, Moment(millis): Moment) -> Time {
+        if millis == 0 {
+            return Time::default();
+        }
+        Time::from_nanos(self.millis().saturating_add(u64::from(millis)).saturating_mul(1_000_000))
+    }
+
+    /// The base to count from at `now`, where this one lies so far back that moments would soon run over.
+    pub(super) fn next(self, now: Time) -> Option<Self> {
+        let passed = (now.nanos() / 1_000_000).saturating_sub(self.millis());
+        (passed > AGE_MAX_MS.saturating_mul(2)).then(|| Self::new(now.before(Duration::from_millis(AGE_MAX_MS))))
+    }
+
+    /// The same point counted from `next`.
+    pub(super) fn carry(self, moment: Moment, next: Self) -> Moment {
+        if moment == Moment::default() { moment } else { next.mark(self.time(moment)).max(Moment(1)) }
+    }
+
+    fn millis(self) -> u64 {
+        u64::from(self.0).saturating_mul(1_000)
     }
 }
 

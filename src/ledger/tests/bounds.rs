@@ -88,7 +88,7 @@ fn what_is_kept_of_an_account_stays_small() {
     use crate::ledger::account::{Account, ModelRate};
     use crate::ledger::chunk::Rate;
     let sizes = (size_of::<Account>(), size_of::<Rate<1>>(), size_of::<ModelRate>());
-    assert_eq!(sizes, (312, 152, 320));
+    assert_eq!(sizes, (312, 112, 248));
 }
 
 /// Each ended hold is found under its own key until it is the oldest and forgotten, however the row grew meanwhile.
