@@ -29,7 +29,7 @@ impl Shard {
     pub(super) fn apply(&mut self, rules: &Rules, reply: Reply, round: Round) -> bool {
         let Some(index) = self.find(rules, &reply.account) else { return false };
         let Some(account) = self.account_mut(index) else { return false };
-        let Some(flight) = account.flight.take_if(|flight| answers(&account.lease, flight, &reply)) else {
+        let Some(flight) = account.land_if(|lease, flight| answers(lease, flight, &reply)) else {
             return false;
         };
         self.hear_rates(rules, index, &flight, &reply.rates, round);
@@ -62,7 +62,7 @@ impl Shard {
             } else {
                 account.ask_limits_anew();
             }
-            account.terms_version = reply.terms_version;
+            account.set_terms_version(reply.terms_version);
         }
         let forgot = reply.ops < account.ops;
         account.ops = reply.ops;
@@ -89,7 +89,7 @@ impl Shard {
                 if account.terms.take().is_some() {
                     rules.strangers.fetch_add(1, Ordering::Relaxed);
                 }
-                account.terms_version = 0;
+                account.set_terms_version(0);
                 reopen(account, now.time);
                 let name = Arc::clone(&account.name);
                 self.strangers.remember(&name, now.time);
@@ -128,14 +128,12 @@ impl Shard {
             if let Some(Err(Refusal::Malformed(_))) = reply {
                 malformed = malformed.saturating_add(1);
             }
-            match (group.key, &mut account.requests) {
-                (None, Some(rate)) => hear_rate(rate, group, reply, round),
-                (None, None) => {}
-                (Some(key), _) => {
-                    if let Some(model) = account.model_mut(key) {
-                        hear_rate(&mut model.rate, group, reply, round);
-                    }
-                }
+            let Some(key) = group.key else {
+                account.requests_mut().into_iter().for_each(|rate| hear_rate(rate, group, reply, round));
+                continue;
+            };
+            if let Some(model) = account.model_mut(key) {
+                hear_rate(&mut model.rate, group, reply, round);
             }
         }
         self.counters.malformed = self.counters.malformed.saturating_add(malformed);
@@ -164,7 +162,7 @@ impl Shard {
     pub(super) fn failed(&mut self, rules: &Rules, name: &str, now: Time) {
         let Some(index) = self.find(rules, name) else { return };
         let Some(account) = self.account_mut(index) else { return };
-        let Some(flight) = account.flight.take() else { return };
+        let Some(flight) = account.land_if(|_, _| true) else { return };
         if flight.synced {
             account.lease.asked = Time::default();
             // It may have given rights back, which nobody else can use before the pool hears of it.
@@ -172,15 +170,13 @@ impl Shard {
             account.change_rare(|rare| rare.waiting.join(flight.waited));
         }
         for group in &flight.groups {
-            let Waits { most: [most, ..], sum: [sum, ..] } = group.waited;
-            match (group.key, &mut account.requests) {
-                (None, Some(rate)) => rate.say_again(Waits { most: [most], sum: [sum] }),
-                (None, None) => {}
-                (Some(key), _) => {
-                    let model = account.model_mut(key).into_iter();
-                    model.for_each(|model| model.rate.say_again(group.waited));
-                }
+            if let Some(key) = group.key {
+                account.model_mut(key).into_iter().for_each(|model| model.rate.say_again(group.waited));
+                continue;
             }
+            let Waits { most: [most, ..], sum: [sum, ..] } = group.waited;
+            let waited = Waits { most: [most], sum: [sum] };
+            account.requests_mut().into_iter().for_each(|rate| rate.say_again(waited));
         }
         self.reschedule(rules, index, now);
     }
@@ -254,16 +250,15 @@ fn expect_limits(account: &mut Account, rules: &Rules, flight: &Flight) {
     let Some(terms) = account.terms.clone() else { return };
     let facts = Facts::new(rules, &terms, account.view.tier, account.view.balance);
     for group in &flight.groups {
-        match (group.key, &mut account.requests) {
-            (None, Some(rate)) => rate.expect_limits([facts.requests_per_minute]),
-            (None, None) => {}
-            (Some(key), _) => {
-                if let Some(rate) = account.model_mut(key).map(|model| &mut model.rate)
-                    && let Some(limits) = rate.limits()
-                {
-                    rate.expect_limits(bounded(rules, facts, key, limits));
-                }
-            }
+        let Some(key) = group.key else {
+            let requests = account.requests_mut().into_iter();
+            requests.for_each(|rate| rate.expect_limits([facts.requests_per_minute]));
+            continue;
+        };
+        if let Some(rate) = account.model_mut(key).map(|model| &mut model.rate)
+            && let Some(limits) = rate.limits()
+        {
+            rate.expect_limits(bounded(rules, facts, key, limits));
         }
     }
 }

@@ -235,7 +235,7 @@ impl Shard {
 pub(super) fn take(account: &mut Account, demand: &Demand, charge: &Charge, now: Time) {
     account.lease.held = lease::sum(account.lease.held, charge.cost);
     if charge.requests > 0
-        && let Some(rate) = &mut account.requests
+        && let Some(rate) = account.requests_mut()
     {
         // Not counted as used: the limit of requests does not follow use.
         rate.take([charge.requests], now);

@@ -10,6 +10,7 @@ use super::due::{
     STRANGER_KEEP, ahead, idle_return_after, must_declare, period, stranger_due_at, sync_due_at, unneeded,
 };
 use super::lease::sum;
+use super::rates::Rates;
 use super::shard::{Rules, Shard, tick_of};
 use super::standing::{custom_limits, group_name};
 use crate::clock::Time;
@@ -56,7 +57,7 @@ impl Shard {
                 reached = at;
                 break;
             }
-            if account.flight.is_some() || is_unspoken(account) {
+            if account.is_in_flight() || is_unspoken(account) {
                 continue;
             }
             messages.push(say_bye(account, rules, now));
@@ -69,7 +70,7 @@ impl Shard {
 fn is_forgettable(account: &Account, rules: &Rules, now: Time) -> bool {
     let keep = if account.terms.is_none() { STRANGER_KEEP } else { rules.settings.idle_bye };
     let idle = now.since(account.used_at) >= keep;
-    idle && account.lease.seq == 0 && account.flight.is_none() && account.is_settled(now)
+    idle && account.lease.seq == 0 && !account.is_in_flight() && account.is_settled(now)
 }
 
 /// No pool has a record of it, and there is nothing to put into one.
@@ -81,30 +82,31 @@ fn is_unspoken(account: &Account) -> bool {
 fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     account.roll_over(now);
     if account.open == 0 {
-        account.models.retain(|model| !model.rate.is_quiet(RATE_KEEP, now));
+        account.rates.iter_mut().for_each(|rates| rates.forget_quiet(RATE_KEEP, now));
     }
     let every = period(account, rules);
     let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);
     let is_stranger = account.terms.is_none();
     let sync_due = if is_stranger { Some(stranger_due_at(account, now)) } else { sync_due_at(account, rules, now) };
     let limit = account.requests_limit(rules);
-    let mut flight = Box::new(flight(account));
-    let mut rates = Vec::new();
-    if let Some(rate) = &mut account.requests
+    let mut flight = flight(account);
+    let mut messages = Vec::new();
+    let mut rates = account.rates.as_deref_mut();
+    if let Some(rate) = rates.as_mut().and_then(|rates| rates.requests.as_mut())
         && is_due(rate.due_at(every, now))
     {
         let (waited, said) = (rate.waiting(), rate.say(false, now));
         flight.groups.push(requests_in_flight(waited, &said));
-        rates.push(requests_message(rules, limit, said));
+        messages.push(requests_message(rules, limit, said));
     }
-    for model in &mut account.models {
+    for model in rates.into_iter().flat_map(Rates::models_mut) {
         if is_due(model.rate.due_at(every, now)) {
             let (waited, said) = (model.rate.waiting(), model.rate.say(false, now));
             flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
             let terms = account.terms.as_deref();
             let custom = terms.and_then(|terms| custom_limits(rules, terms, model.key));
             let seed = custom.unwrap_or(rules.catalogue.rates.start);
-            rates.push(model_message(rules, group_name(rules, model.key), seed, said));
+            messages.push(model_message(rules, group_name(rules, model.key), seed, said));
         }
     }
     let sync = is_due(sync_due).then(|| {
@@ -121,33 +123,34 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
         flight.bye = bye;
         sync_message(account, rules, bye, &mut flight, now)
     });
-    if sync.is_none() && rates.is_empty() {
+    if sync.is_none() && messages.is_empty() {
         return None;
     }
-    account.flight = Some(flight);
-    Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates })
+    account.set_out(flight);
+    Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates: messages })
 }
 
 fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     account.roll_over(now);
-    let mut flight = Box::new(flight(account));
+    let mut flight = flight(account);
     flight.synced = true;
     flight.bye = true;
     let limit = account.requests_limit(rules);
-    let mut rates = Vec::new();
-    if let Some(rate) = &mut account.requests {
+    let mut messages = Vec::new();
+    let mut rates = account.rates.as_deref_mut();
+    if let Some(rate) = rates.as_mut().and_then(|rates| rates.requests.as_mut()) {
         let (waited, said) = (rate.waiting(), rate.say(true, now));
         flight.groups.push(requests_in_flight(waited, &said));
-        rates.push(requests_message(rules, limit, said));
+        messages.push(requests_message(rules, limit, said));
     }
-    for model in &mut account.models {
+    for model in rates.into_iter().flat_map(Rates::models_mut) {
         let (waited, said) = (model.rate.waiting(), model.rate.say(true, now));
         flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
-        rates.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
+        messages.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
     }
     let sync = sync_message(account, rules, true, &mut flight, now);
-    account.flight = Some(flight);
-    Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates }
+    account.set_out(flight);
+    Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates: messages }
 }
 
 fn flight(account: &Account) -> Flight {
@@ -193,6 +196,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     }
     account.touched = false;
     account.recalled = false;
+    let terms_known = account.terms_version();
     let lease = &mut account.lease;
     lease.seq = lease.seq.saturating_add(1);
     lease.asked = now;
@@ -207,7 +211,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
         need: if closing { Credit::ZERO } else { need },
         month: flight.counted.month,
         used_before: flight.counted.used_before,
-        terms_known: account.terms_version,
+        terms_known,
         silence: lease.answered().map(|answered| now.since(answered)),
         declare,
         bye,

@@ -61,6 +61,20 @@ impl std::fmt::Debug for Level {
     }
 }
 
+/// A point in time in whole seconds of the clock, rounded up: what must last that long does. It stops after 136 years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Second(u32);
+
+impl Second {
+    pub(super) fn after(time: Time) -> Self {
+        Self(u32::try_from(time.nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn is_past(self, now: Time) -> bool {
+        u64::from(self.0) <= now.nanos() / 1_000_000_000
+    }
+}
+
 /// A point in time in milliseconds, rounded down, after the [`Base`] that it was marked by: what should end never ends
 /// late, and nothing seems younger than it is. Zero is the origin of the clock: never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

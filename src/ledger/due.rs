@@ -22,16 +22,15 @@ const REQUESTS_AHEAD: u32 = 32;
 
 /// When an account has something to say; `None` while a message is in flight.
 pub(super) fn due_at(account: &Account, rules: &Rules, now: Time) -> Option<Time> {
-    if account.flight.is_some() {
+    if account.is_in_flight() {
         return None;
     }
     if account.terms.is_none() {
         return Some(stranger_due_at(account, now));
     }
     let every = period(account, rules);
-    let rates = account.models.iter().filter_map(|model| model.rate.due_at(every, now));
-    let requests = account.requests.as_ref().and_then(|rate| rate.due_at(every, now));
-    [sync_due_at(account, rules, now), requests].into_iter().flatten().chain(rates).min()
+    let rates = account.rates.as_ref().and_then(|rates| rates.due_at(every, now));
+    [sync_due_at(account, rules, now), rates].into_iter().flatten().min()
 }
 
 pub(super) fn stranger_due_at(account: &Account, now: Time) -> Time {

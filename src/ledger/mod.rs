@@ -29,6 +29,7 @@ mod lifecycle;
 mod meter;
 mod pages;
 mod propose;
+mod rates;
 mod shard;
 mod standing;
 mod strangers;
