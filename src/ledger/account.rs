@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::{Rate, Waits};
-use super::compact::{Millis, Second};
+use super::compact::{HalvedTime, LowBits, Millis, Rough, Second};
 use super::lease::Lease;
 use super::rates::{ModelRate, Rates};
 use super::shard::Rules;
@@ -29,12 +29,14 @@ pub(super) struct Account {
     /// What the pool could still lend, as last heard.
     pub(super) available: Credit,
     /// Below this much free credit it is time to ask for more.
-    pub(super) low_water: Credit,
+    pub(super) low_water: Rough,
     /// Changes taken by the pool, as last heard.
-    pub(super) ops: u64,
+    pub(super) ops: LowBits,
     pub(super) spend: Spend,
+    /// Spent here when that was measured last.
+    spend_used: Credit,
     /// What the last admitted or waiting ask cost.
-    pub(super) cost_recent: Credit,
+    pub(super) cost_recent: Rough,
     /// When it was last of use to somebody; of a stranger, when somebody last asked for it.
     pub(super) used_at: Time,
     /// The tick at which it waits in the due list; the largest number where it does not.
@@ -103,9 +105,8 @@ pub(super) struct Waiting {
 /// How fast the account spends here, as a moving mean.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spend {
-    nanos_per_second: i64,
-    used: Credit,
-    at: Time,
+    nanos_per_second: Rough,
+    at: HalvedTime,
 }
 
 /// Usage as a message tells it.
@@ -147,10 +148,11 @@ impl Account {
             view: Seen::NOTHING,
             lease: Lease::new(now),
             available: Credit::ZERO,
-            low_water: Credit::ZERO,
-            ops: 0,
+            low_water: Rough::default(),
+            ops: LowBits::default(),
             spend: Spend::default(),
-            cost_recent: Credit::ZERO,
+            spend_used: Credit::ZERO,
+            cost_recent: Rough::default(),
             used_at: now.time,
             due: u64::MAX,
             aside: None,
@@ -229,7 +231,7 @@ impl Account {
 
     /// Credit or a chunk is nearly used up, and more should be asked for before somebody waits for it.
     pub(super) fn runs_low(&self, now: Time) -> bool {
-        self.lease.free(now) < self.low_water || self.rates.as_ref().is_some_and(|rates| rates.run_low(now))
+        self.lease.free(now) < self.low_water.credit() || self.rates.as_ref().is_some_and(|rates| rates.run_low(now))
     }
 
     /// Notes what a waiting ask needs, so that the next message asks for it.
@@ -239,7 +241,7 @@ impl Account {
             let lendable = super::lease::sum(self.available, self.lease.unheld());
             let least = if demand.capped { lendable.max(demand.cost_min).min(short.need) } else { short.need };
             self.change_rare(|rare| rare.waiting.join(Waiting { least, sum: short.need }));
-            self.cost_recent = short.need;
+            self.cost_recent = short.need.into();
         }
         if short.requests > 0 {
             self.rates.get_or_insert_default().requests_or_new(now).await_tokens([short.requests], now);
@@ -269,6 +271,14 @@ impl Account {
     /// The terms may have changed: what the pool's limits are now is heard at once.
     pub(super) fn ask_limits_anew(&mut self) {
         self.rates.iter_mut().for_each(|rates| rates.ask_anew());
+    }
+
+    /// Measures how fast it spends.
+    pub(super) fn sample_spend(&mut self, now: Time) {
+        let spent = self.lease.used.minus(self.spend_used).at_least_zero();
+        if self.spend.sample(spent, now) {
+            self.spend_used = self.lease.used;
+        }
     }
 
     /// Nothing is lost if this account is forgotten.
@@ -336,24 +346,23 @@ impl Waiting {
 }
 
 impl Spend {
-    /// Takes a sample, where the last one is old enough to divide by.
-    pub(super) fn sample(&mut self, used: Credit, now: Time) {
-        let passed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
+    /// Takes a sample of what was spent since the last one; false where that is too short ago to divide by.
+    fn sample(&mut self, spent: Credit, now: Time) -> bool {
+        let passed = i64::try_from(now.since(self.at.time()).as_millis()).unwrap_or(i64::MAX);
         if passed < 100 {
-            return;
+            return false;
         }
-        let spent = used.minus(self.used).at_least_zero().nanos();
-        let rate = i128::from(spent).saturating_mul(1_000).checked_div(i128::from(passed)).unwrap_or(0);
+        let rate = i128::from(spent.nanos()).saturating_mul(1_000).checked_div(i128::from(passed)).unwrap_or(0);
         let rate = i64::try_from(rate).unwrap_or(i64::MAX);
-        self.nanos_per_second = (rate / 2).saturating_add(self.nanos_per_second / 2);
-        self.used = used;
-        self.at = now;
+        self.nanos_per_second = Rough::of((rate / 2).saturating_add(self.nanos_per_second.amount() / 2));
+        self.at = HalvedTime::of(now);
+        true
     }
 
     /// What is spent in `period` at this rate.
     pub(super) fn over(self, period: Duration) -> Credit {
         let millis = i128::try_from(period.as_millis()).unwrap_or(i128::MAX);
-        let nanos = i128::from(self.nanos_per_second).saturating_mul(millis) / 1_000;
+        let nanos = i128::from(self.nanos_per_second.amount()).saturating_mul(millis) / 1_000;
         Credit::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)).min(Credit::MAX)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::account::{Account, Flight, FlightGroup, Refused, Seen};
 use super::chunk::{Heard, Rate, Waits};
-use super::compact::Millis;
+use super::compact::{LowBits, Millis};
 use super::due::ahead;
 use super::lease::sum;
 use super::propose::{Facts, bounded};
@@ -64,15 +64,16 @@ impl Shard {
             }
             account.set_terms_version(reply.terms_version);
         }
-        let forgot = reply.ops < account.ops;
-        account.ops = reply.ops;
+        let ops = LowBits::of(reply.ops);
+        let forgot = account.ops != LowBits::default() && ops.is_below(account.ops);
+        account.ops = ops;
         account.declared = flight.declared;
         take_lease(account, rules, flight, &reply, round);
         account.lease.used_answered = flight.counted.used;
         rules.emergency_nanos.fetch_sub(account.rare().emergency.nanos().unsigned_abs(), Ordering::Relaxed);
         account.change_rare(|rare| rare.emergency = Credit::ZERO);
         let free = account.lease.free(round.now.time);
-        account.low_water = ahead(account, rules).min(free).divided_by(2);
+        account.low_water = ahead(account, rules).min(free).divided_by(2).into();
         believe_refusal(account, flight, (free, reply.is_final), round.now.time);
         account.assert_invariants();
         if forgot {

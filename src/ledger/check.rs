@@ -214,7 +214,7 @@ impl Shard {
             taken = Some((charge.requests, charge.tokens));
         }
         account.used_at = now;
-        account.cost_recent = charge.cost;
+        account.cost_recent = charge.cost.into();
         account.open = account.open.saturating_add(1);
         account.assert_invariants();
         let answer = Answer {

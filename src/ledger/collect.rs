@@ -181,7 +181,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     } else {
         return_idle(account, rules, now);
     }
-    account.spend.sample(account.lease.used, now);
+    account.sample_spend(now);
     let closing = bye || declare;
     let waits = account.rare().waiting;
     let waiting = waits.need(sum(account.available, account.lease.unheld()));

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::decision::Credit;
 use crate::decision::rate::UNITS_PER_TOKEN;
 
 /// A duration in whole milliseconds, rounded down; the longest are cut off at 49 days.
@@ -119,6 +120,72 @@ impl Base {
 
     fn millis(self) -> u64 {
         u64::from(self.0).saturating_mul(1_000)
+    }
+}
+
+/// An amount that is an estimate anyway, rounded down to 26 significant bits; a negative one is zero.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Rough(u32);
+
+const ROUGH_BITS: u32 = 26;
+
+impl Rough {
+    pub(super) fn of(amount: i64) -> Self {
+        let amount = u64::try_from(amount).unwrap_or(0);
+        let shift = u64::BITS.saturating_sub(amount.leading_zeros()).saturating_sub(ROUGH_BITS);
+        let mantissa = u32::try_from(amount >> shift).expect("shifted down to 26 bits");
+        Self((shift << ROUGH_BITS) | mantissa)
+    }
+
+    pub(super) fn amount(self) -> i64 {
+        let mantissa = self.0 & ((1 << ROUGH_BITS) - 1);
+        i64::from(mantissa) << (self.0 >> ROUGH_BITS)
+    }
+
+    pub(super) fn credit(self) -> Credit {
+        Credit::from_nanos(self.amount())
+    }
+}
+
+impl From<Credit> for Rough {
+    fn from(credit: Credit) -> Self {
+        Self::of(credit.nanos())
+    }
+}
+
+impl std::fmt::Debug for Rough {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.amount().fmt(f)
+    }
+}
+
+/// A point in time in two halves, so that no room is lost in front of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HalvedTime([u32; 2]);
+
+impl HalvedTime {
+    pub(super) fn of(time: Time) -> Self {
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).expect("masked to 32 bits");
+        Self([half(time.nanos()), half(time.nanos() >> 32)])
+    }
+
+    pub(super) fn time(self) -> Time {
+        let Self([low, high]) = self;
+        Time::from_nanos((u64::from(high) << 32) | u64::from(low))
+    }
+}
+
+/// The lowest bits of a count: of two that lie less than 2^31 apart, it tells which one is lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LowBits(u32);
+
+impl LowBits {
+    pub(super) fn of(count: u64) -> Self {
+        Self(u32::try_from(count & u64::from(u32::MAX)).expect("masked to 32 bits"))
+    }
+
+    pub(super) const fn is_below(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0) > u32::MAX / 2
     }
 }
 

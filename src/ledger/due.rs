@@ -57,7 +57,7 @@ pub(super) fn sync_due_at(account: &Account, rules: &Rules, now: Time) -> Option
     let bye_gap = if lease.seq > 0 { every } else { lease.asked.after(rules.settings.ended_keep) };
     let idle = now.since(account.used_at);
     let in_use = account.open > 0 || idle < lease.ttl.duration();
-    let low = in_use && lease.free(now) < account.low_water;
+    let low = in_use && lease.free(now) < account.low_water.credit();
     let third = lease.ttl.duration().checked_div(3).unwrap_or_default();
     let renewal = lease.until.before(third).max(every);
     let idle_return = account.used_at.after(idle_return_after(account));
@@ -81,7 +81,7 @@ pub(super) fn must_declare(account: &Account, rules: &Rules) -> bool {
 }
 
 pub(super) fn idle_return_after(account: &Account) -> Duration {
-    let few = times(account.cost_recent, LOW_REQUESTS);
+    let few = times(account.cost_recent.credit(), LOW_REQUESTS);
     if account.recalled || account.available < few { IDLE_RETURN_LOW } else { IDLE_RETURN }
 }
 
@@ -89,7 +89,7 @@ pub(super) fn idle_return_after(account: &Account) -> Duration {
 pub(super) fn ahead(account: &Account, rules: &Rules) -> Credit {
     let rule = rules.catalogue.lease;
     let spent = account.spend.over(period(account, rules).saturating_mul(2));
-    let wanted = spent.max(times(account.cost_recent, REQUESTS_AHEAD));
+    let wanted = spent.max(times(account.cost_recent.credit(), REQUESTS_AHEAD));
     if account.lease.answered().is_none() {
         return wanted.min(rule.max);
     }

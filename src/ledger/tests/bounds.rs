@@ -88,7 +88,7 @@ fn what_is_kept_of_an_account_stays_small() {
     use crate::ledger::account::Account;
     use crate::ledger::chunk::Rate;
     use crate::ledger::rates::{ModelRate, Rates};
-    assert_eq!((size_of::<Account>(), size_of::<Option<Account>>()), (272, 272));
+    assert_eq!((size_of::<Account>(), size_of::<Option<Account>>()), (256, 256));
     let rates = (size_of::<Rate<1>>(), size_of::<ModelRate>(), size_of::<Rates>());
     assert_eq!(rates, (112, 248, 384), "the allocator's next size is 448");
 }

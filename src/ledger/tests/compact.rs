@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::ledger::chunk::{Heard, Rate};
-use crate::ledger::compact::{Base, Moment};
+use crate::ledger::compact::{Base, LowBits, Moment, Rough};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -79,4 +79,21 @@ fn counters_begin_anew_and_nothing_is_told_twice() {
     assert!(told.len() > 3, "counters began anew");
     let sums = told.values().fold((0, 0), |sums, (debt, used)| (sums.0 + debt[0], sums.1 + used[0]));
     assert_eq!(sums, (charged, used));
+}
+
+#[test]
+fn rough_amounts_are_never_larger_and_hardly_smaller() {
+    for amount in [-1, 0, 1, (1 << 26) - 1, 1 << 26, (1 << 26) + 1, 123_456_789_012_345, i64::MAX] {
+        let rough = Rough::of(amount).amount();
+        let exact = amount.max(0);
+        assert!(rough <= exact && exact - rough <= exact >> 25, "{amount} became {rough}");
+    }
+}
+
+#[test]
+fn low_bits_tell_which_count_is_lower() {
+    let counts = [(0, 1, true), (1, 0, false), (5, 5, false), (u64::MAX, 0, true), (1 << 32, (1 << 32) + 9, true)];
+    for (one, other, is_below) in counts.into_iter().chain([((1 << 32) - 1, 1 << 32, true)]) {
+        assert_eq!(LowBits::of(one).is_below(LowBits::of(other)), is_below, "{one} below {other}");
+    }
 }
