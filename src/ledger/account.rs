@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chunk::{Rate, Waits};
-use super::compact::Millis;
-use super::lease::Lease;
+use super::chunk::Rate;
+use super::compact::{HalvedTime, LowBits, Millis, Rough, Second};
+use super::lease::{Lease, sum};
+use super::rates::{ModelRate, Rates};
 use super::shard::Rules;
+use super::words::Waits;
 use crate::clock::{Now, Time};
-use crate::decision::estimate::Learned;
 use crate::decision::rate::Limit;
 use crate::decision::terms::{Terms, Tier};
 use crate::decision::{Credit, Demand, Month, RateKey, Short};
@@ -24,28 +25,29 @@ const REFUSAL_KEEP: Duration = Duration::from_secs(1);
 pub(super) struct Account {
     pub(super) name: Arc<str>,
     pub(super) terms: Option<Arc<Terms>>,
-    pub(super) terms_version: u64,
     pub(super) view: Seen,
     pub(super) lease: Lease,
     /// What the pool could still lend, as last heard.
     pub(super) available: Credit,
     /// Below this much free credit it is time to ask for more.
-    pub(super) low_water: Credit,
+    pub(super) low_water: Rough,
     /// Changes taken by the pool, as last heard.
-    pub(super) ops: u64,
+    pub(super) ops: LowBits,
     pub(super) spend: Spend,
+    /// Spent here when that was measured last.
+    spend_used: Credit,
     /// What the last admitted or waiting ask cost.
-    pub(super) cost_recent: Credit,
+    pub(super) cost_recent: Rough,
     /// When it was last of use to somebody; of a stranger, when somebody last asked for it.
     pub(super) used_at: Time,
-    /// When every hold that ended so far will be forgotten: they name their account by its place.
-    pub(super) remembered_until: Time,
     /// The tick at which it waits in the due list; the largest number where it does not.
     pub(super) due: u64,
-    rare: Option<Box<Rare>>,
-    pub(super) flight: Option<Box<Flight>>,
-    pub(super) requests: Option<Box<Rate<1>>>,
-    pub(super) models: Vec<ModelRate>,
+    aside: Option<Box<Aside>>,
+    pub(super) rates: Option<Box<Rates>>,
+    /// When every hold that ended so far will be forgotten: they name their account by its place.
+    pub(super) remembered_until: Second,
+    /// Zero is no version, also where it has more than 32 bits: then the terms are told each time.
+    terms_version: u32,
     pub(super) next_sync: Millis,
     /// Holds that are open.
     pub(super) open: u32,
@@ -69,7 +71,14 @@ pub(super) struct Seen {
     pub(super) purchased: bool,
 }
 
-/// What most accounts have none of at most times.
+/// What most accounts have none of at most times: it is boxed, and the box goes with the last of it.
+#[derive(Debug, Default)]
+struct Aside {
+    rare: Rare,
+    flight: Option<Flight>,
+}
+
+/// What few accounts have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rare {
     pub(super) refusal: Refused,
@@ -78,14 +87,6 @@ pub(super) struct Rare {
     pub(super) emergency: Credit,
     /// The last words of a record that is being closed; they are repeated until the pool answers.
     pub(super) closing: Option<Counted>,
-}
-
-/// The token rates of one model, as used by one account.
-#[derive(Clone, Debug)]
-pub(super) struct ModelRate {
-    pub(super) key: RateKey,
-    pub(super) learned: Learned,
-    pub(super) rate: Rate<3>,
 }
 
 /// The least cost that the pool could not lend, and until when that is believed.
@@ -105,9 +106,8 @@ pub(super) struct Waiting {
 /// How fast the account spends here, as a moving mean.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spend {
-    nanos_per_second: i64,
-    used: Credit,
-    at: Time,
+    nanos_per_second: Rough,
+    at: HalvedTime,
 }
 
 /// Usage as a message tells it.
@@ -137,6 +137,8 @@ pub(super) struct FlightGroup {
     /// `None` is the requests.
     pub(super) key: Option<RateKey>,
     pub(super) waited: Waits<3>,
+    /// Settled tokens, as told.
+    pub(super) used: [u64; 3],
 }
 
 impl Account {
@@ -144,21 +146,20 @@ impl Account {
         Self {
             name: Arc::from(name),
             terms: None,
-            terms_version: 0,
             view: Seen::NOTHING,
             lease: Lease::new(now),
             available: Credit::ZERO,
-            low_water: Credit::ZERO,
-            ops: 0,
+            low_water: Rough::default(),
+            ops: LowBits::default(),
             spend: Spend::default(),
-            cost_recent: Credit::ZERO,
+            spend_used: Credit::ZERO,
+            cost_recent: Rough::default(),
             used_at: now.time,
-            remembered_until: Time::default(),
             due: u64::MAX,
-            rare: None,
-            flight: None,
-            requests: None,
-            models: Vec::new(),
+            aside: None,
+            rates: None,
+            remembered_until: Second::default(),
+            terms_version: 0,
             next_sync: Millis::ZERO,
             open: 0,
             declared: 0,
@@ -168,18 +169,44 @@ impl Account {
     }
 
     pub(super) fn rare(&self) -> Rare {
-        self.rare.as_deref().copied().unwrap_or_default()
+        self.aside.as_ref().map(|aside| aside.rare).unwrap_or_default()
     }
 
-    /// Changes what is rare; it takes no room where nothing of it is left.
     pub(super) fn change_rare(&mut self, change: impl FnOnce(&mut Rare)) {
         let mut rare = self.rare();
         change(&mut rare);
-        if rare == Rare::default() {
-            self.rare = None;
-        } else {
-            **self.rare.get_or_insert_default() = rare;
+        if self.rare() != rare {
+            self.aside.get_or_insert_default().rare = rare;
+            self.tidy();
         }
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.flight.is_some())
+    }
+
+    pub(super) fn set_out(&mut self, flight: Flight) {
+        self.aside.get_or_insert_default().flight = Some(flight);
+    }
+
+    /// Takes what is in flight, if this is so.
+    pub(super) fn land_if(&mut self, is_answered: impl FnOnce(&Lease, &Flight) -> bool) -> Option<Flight> {
+        let lease = &self.lease;
+        let flight = self.aside.as_mut()?.flight.take_if(|flight| is_answered(lease, flight))?;
+        self.tidy();
+        Some(flight)
+    }
+
+    fn tidy(&mut self) {
+        self.aside.take_if(|aside| aside.flight.is_none() && aside.rare == Rare::default());
+    }
+
+    pub(super) fn terms_version(&self) -> u64 {
+        u64::from(self.terms_version)
+    }
+
+    pub(super) fn set_terms_version(&mut self, version: u64) {
+        self.terms_version = u32::try_from(version).unwrap_or(0);
     }
 
     /// The limit of requests that follows from the terms and the view; `None` where the account is not loaded.
@@ -188,12 +215,12 @@ impl Account {
         Some(rules.catalogue.requests_limit(terms, has_credits(terms, self.view.balance)))
     }
 
-    pub(super) fn model(&self, key: RateKey) -> Option<&ModelRate> {
-        self.models.iter().find(|model| model.key == key)
+    pub(super) fn requests_mut(&mut self) -> Option<&mut Rate<1>> {
+        self.rates.as_mut()?.requests.as_mut()
     }
 
     pub(super) fn model_mut(&mut self, key: RateKey) -> Option<&mut ModelRate> {
-        self.models.iter_mut().find(|model| model.key == key)
+        self.rates.as_mut()?.model_mut(key)
     }
 
     /// Enters another month where time did: nothing is spent in it yet.
@@ -205,9 +232,7 @@ impl Account {
 
     /// Credit or a chunk is nearly used up, and more should be asked for before somebody waits for it.
     pub(super) fn runs_low(&self, now: Time) -> bool {
-        self.lease.free(now) < self.low_water
-            || self.requests.as_ref().is_some_and(|rate| rate.runs_low(now))
-            || self.models.iter().any(|model| model.rate.runs_low(now))
+        self.lease.free(now) < self.low_water.credit() || self.rates.as_ref().is_some_and(|rates| rates.run_low(now))
     }
 
     /// Notes what a waiting ask needs, so that the next message asks for it.
@@ -217,21 +242,13 @@ impl Account {
             let lendable = super::lease::sum(self.available, self.lease.unheld());
             let least = if demand.capped { lendable.max(demand.cost_min).min(short.need) } else { short.need };
             self.change_rare(|rare| rare.waiting.join(Waiting { least, sum: short.need }));
-            self.cost_recent = short.need;
+            self.cost_recent = short.need.into();
         }
         if short.requests > 0 {
-            self.requests.get_or_insert_with(|| Box::new(Rate::new(now))).await_tokens([short.requests], now);
+            self.rates.get_or_insert_default().requests_or_new(now).await_tokens([short.requests], now);
         }
-        let Some(key) = demand.rate_key else { return };
-        if short.tokens.iter().all(|tokens| *tokens == 0) {
-            return;
-        }
-        if self.model(key).is_none() {
-            self.models.reserve_exact(1);
-            self.models.push(ModelRate { key, learned: Learned::default(), rate: Rate::new(now) });
-        }
-        if let Some(model) = self.model_mut(key) {
-            model.rate.await_tokens(short.tokens, now);
+        if let Some(key) = demand.rate_key.filter(|_| short.tokens != [0; 3]) {
+            self.rates.get_or_insert_default().model_or_new(key, now).rate.await_tokens(short.tokens, now);
         }
     }
 
@@ -242,7 +259,7 @@ impl Account {
 
     /// The pool was not asked for as long as an account in use may go without.
     pub(super) fn is_stale(&self, rules: &Rules, now: Time) -> bool {
-        !self.touched && self.flight.is_none() && now.since(self.lease.asked) >= super::due::period(self, rules)
+        !self.touched && !self.is_in_flight() && now.since(self.lease.asked) >= super::due::period(self, rules)
     }
 
     /// What denies for good here may have changed in the store: it is heard at once, so that nobody who comes back is
@@ -254,21 +271,28 @@ impl Account {
 
     /// The terms may have changed: what the pool's limits are now is heard at once.
     pub(super) fn ask_limits_anew(&mut self) {
-        self.requests.iter_mut().for_each(|rate| rate.ask_anew());
-        self.models.iter_mut().for_each(|model| model.rate.ask_anew());
+        self.rates.iter_mut().for_each(|rates| rates.ask_anew());
+    }
+
+    /// Measures how fast it spends. Holds take rights as they open, long before their usage is booked.
+    pub(super) fn sample_spend(&mut self, now: Time) {
+        let taken = sum(self.lease.used, self.lease.held);
+        let spent = taken.minus(self.spend_used).at_least_zero();
+        if self.spend.sample(spent, now) {
+            self.spend_used = taken;
+        }
     }
 
     /// Nothing is lost if this account is forgotten.
     pub(super) fn is_settled(&self, now: Time) -> bool {
-        self.open == 0 && self.remembered_until <= now && self.lease.unreported() == Credit::ZERO
+        self.open == 0 && self.remembered_until.is_past(now) && self.lease.unreported() == Credit::ZERO
     }
 
     /// Panics where a counter is impossible: better no answer than a wrong one about money.
     pub(super) fn assert_invariants(&self) {
         assert!(self.lease.held >= Credit::ZERO, "holds never sum up to less than nothing");
         assert!(self.lease.used_before <= self.lease.used, "a month's usage is part of all usage");
-        self.requests.iter().for_each(|rate| rate.assert_invariants());
-        self.models.iter().for_each(|model| model.rate.assert_invariants());
+        self.rates.iter().for_each(|rates| rates.assert_invariants());
     }
 }
 
@@ -324,24 +348,23 @@ impl Waiting {
 }
 
 impl Spend {
-    /// Takes a sample, where the last one is old enough to divide by.
-    pub(super) fn sample(&mut self, used: Credit, now: Time) {
-        let passed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
+    /// Takes a sample of what was spent since the last one; false where that is too short ago to divide by.
+    fn sample(&mut self, spent: Credit, now: Time) -> bool {
+        let passed = i64::try_from(now.since(self.at.time()).as_millis()).unwrap_or(i64::MAX);
         if passed < 100 {
-            return;
+            return false;
         }
-        let spent = used.minus(self.used).at_least_zero().nanos();
-        let rate = i128::from(spent).saturating_mul(1_000).checked_div(i128::from(passed)).unwrap_or(0);
+        let rate = i128::from(spent.nanos()).saturating_mul(1_000).checked_div(i128::from(passed)).unwrap_or(0);
         let rate = i64::try_from(rate).unwrap_or(i64::MAX);
-        self.nanos_per_second = (rate / 2).saturating_add(self.nanos_per_second / 2);
-        self.used = used;
-        self.at = now;
+        self.nanos_per_second = Rough::of((rate / 2).saturating_add(self.nanos_per_second.amount() / 2));
+        self.at = HalvedTime::of(now);
+        true
     }
 
     /// What is spent in `period` at this rate.
     pub(super) fn over(self, period: Duration) -> Credit {
         let millis = i128::try_from(period.as_millis()).unwrap_or(i128::MAX);
-        let nanos = i128::from(self.nanos_per_second).saturating_mul(millis) / 1_000;
+        let nanos = i128::from(self.nanos_per_second.amount()).saturating_mul(millis) / 1_000;
         Credit::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)).min(Credit::MAX)
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::account::{Account, Flight, Refused, Seen};
-use super::chunk::{Heard, Rate, Waits};
-use super::compact::Millis;
+use super::account::{Account, Flight, FlightGroup, Refused, Seen};
+use super::chunk::Rate;
+use super::compact::{LowBits, Millis};
 use super::due::ahead;
 use super::lease::sum;
 use super::propose::{Facts, bounded};
 use super::shard::{Rules, Shard};
 use super::standing::group_name;
+use super::words::{Heard, Waits};
 use crate::clock::{Now, Time};
 use crate::decision::terms::{Terms, Tier};
 use crate::decision::{Credit, RateKey};
@@ -29,7 +30,7 @@ impl Shard {
     pub(super) fn apply(&mut self, rules: &Rules, reply: Reply, round: Round) -> bool {
         let Some(index) = self.find(rules, &reply.account) else { return false };
         let Some(account) = self.account_mut(index) else { return false };
-        let Some(flight) = account.flight.take_if(|flight| answers(&account.lease, flight, &reply)) else {
+        let Some(flight) = account.land_if(|lease, flight| answers(lease, flight, &reply)) else {
             return false;
         };
         self.hear_rates(rules, index, &flight, &reply.rates, round);
@@ -62,17 +63,18 @@ impl Shard {
             } else {
                 account.ask_limits_anew();
             }
-            account.terms_version = reply.terms_version;
+            account.set_terms_version(reply.terms_version);
         }
-        let forgot = reply.ops < account.ops;
-        account.ops = reply.ops;
+        let ops = LowBits::of(reply.ops);
+        let forgot = account.ops != LowBits::default() && ops.is_below(account.ops);
+        account.ops = ops;
         account.declared = flight.declared;
         take_lease(account, rules, flight, &reply, round);
         account.lease.used_answered = flight.counted.used;
         rules.emergency_nanos.fetch_sub(account.rare().emergency.nanos().unsigned_abs(), Ordering::Relaxed);
         account.change_rare(|rare| rare.emergency = Credit::ZERO);
         let free = account.lease.free(round.now.time);
-        account.low_water = ahead(account, rules).min(free).divided_by(2);
+        account.low_water = ahead(account, rules).min(free).divided_by(2).into();
         believe_refusal(account, flight, (free, reply.is_final), round.now.time);
         account.assert_invariants();
         if forgot {
@@ -89,7 +91,7 @@ impl Shard {
                 if account.terms.take().is_some() {
                     rules.strangers.fetch_add(1, Ordering::Relaxed);
                 }
-                account.terms_version = 0;
+                account.set_terms_version(0);
                 reopen(account, now.time);
                 let name = Arc::clone(&account.name);
                 self.strangers.remember(&name, now.time);
@@ -128,14 +130,12 @@ impl Shard {
             if let Some(Err(Refusal::Malformed(_))) = reply {
                 malformed = malformed.saturating_add(1);
             }
-            match (group.key, &mut account.requests) {
-                (None, Some(rate)) => hear_rate(rate, reply, round),
-                (None, None) => {}
-                (Some(key), _) => {
-                    if let Some(model) = account.model_mut(key) {
-                        hear_rate(&mut model.rate, reply, round);
-                    }
-                }
+            let Some(key) = group.key else {
+                account.requests_mut().into_iter().for_each(|rate| hear_rate(rate, group, reply, round));
+                continue;
+            };
+            if let Some(model) = account.model_mut(key) {
+                hear_rate(&mut model.rate, group, reply, round);
             }
         }
         self.counters.malformed = self.counters.malformed.saturating_add(malformed);
@@ -164,7 +164,7 @@ impl Shard {
     pub(super) fn failed(&mut self, rules: &Rules, name: &str, now: Time) {
         let Some(index) = self.find(rules, name) else { return };
         let Some(account) = self.account_mut(index) else { return };
-        let Some(flight) = account.flight.take() else { return };
+        let Some(flight) = account.land_if(|_, _| true) else { return };
         if flight.synced {
             account.lease.asked = Time::default();
             // It may have given rights back, which nobody else can use before the pool hears of it.
@@ -172,15 +172,13 @@ impl Shard {
             account.change_rare(|rare| rare.waiting.join(flight.waited));
         }
         for group in &flight.groups {
-            let Waits { most: [most, ..], sum: [sum, ..] } = group.waited;
-            match (group.key, &mut account.requests) {
-                (None, Some(rate)) => rate.say_again(Waits { most: [most], sum: [sum] }),
-                (None, None) => {}
-                (Some(key), _) => {
-                    let model = account.model_mut(key).into_iter();
-                    model.for_each(|model| model.rate.say_again(group.waited));
-                }
+            if let Some(key) = group.key {
+                account.model_mut(key).into_iter().for_each(|model| model.rate.say_again(group.waited));
+                continue;
             }
+            let Waits { most: [most, ..], sum: [sum, ..] } = group.waited;
+            let waited = Waits { most: [most], sum: [sum] };
+            account.requests_mut().into_iter().for_each(|rate| rate.say_again(waited));
         }
         self.reschedule(rules, index, now);
     }
@@ -256,16 +254,15 @@ fn expect_limits(account: &mut Account, rules: &Rules, flight: &Flight) {
     let Some(terms) = account.terms.clone() else { return };
     let facts = Facts::new(rules, &terms, account.view.tier, account.view.balance);
     for group in &flight.groups {
-        match (group.key, &mut account.requests) {
-            (None, Some(rate)) => rate.expect_limits([facts.requests_per_minute]),
-            (None, None) => {}
-            (Some(key), _) => {
-                if let Some(rate) = account.model_mut(key).map(|model| &mut model.rate)
-                    && let Some(limits) = rate.limits()
-                {
-                    rate.expect_limits(bounded(rules, facts, key, limits));
-                }
-            }
+        let Some(key) = group.key else {
+            let requests = account.requests_mut().into_iter();
+            requests.for_each(|rate| rate.expect_limits([facts.requests_per_minute]));
+            continue;
+        };
+        if let Some(rate) = account.model_mut(key).map(|model| &mut model.rate)
+            && let Some(limits) = rate.limits()
+        {
+            rate.expect_limits(bounded(rules, facts, key, limits));
         }
     }
 }
@@ -279,11 +276,18 @@ fn is_of(rules: &Rules, key: Option<RateKey>, reply: &Result<RateReply, Refusal>
     }
 }
 
-fn hear_rate<const N: usize>(rate: &mut Rate<N>, reply: Option<&Result<RateReply, Refusal>>, round: Round) {
+fn hear_rate<const N: usize>(
+    rate: &mut Rate<N>,
+    told: &FlightGroup,
+    reply: Option<&Result<RateReply, Refusal>>,
+    round: Round,
+) {
     match reply {
         Some(Ok(reply)) if reply.generation == rate.generation() && reply.seq == rate.seq() => {
             let until = round.sent.after(reply.chunk_life);
             rate.hear(heard(reply), reply.burst_seconds, until, round.now.time);
+            let used = std::array::from_fn(|place| told.used.get(place).copied().unwrap_or(0));
+            rate.renew_if_full(used, round.now.time);
         }
         Some(Err(Refusal::NoSuchSession | Refusal::Superseded | Refusal::Malformed(_))) => rate.reopen(round.now.time),
         Some(Ok(_) | Err(Refusal::NoSuchAccount | Refusal::Crowded)) | None => rate.unheard(),

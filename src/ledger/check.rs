@@ -214,7 +214,7 @@ impl Shard {
             taken = Some((charge.requests, charge.tokens));
         }
         account.used_at = now;
-        account.cost_recent = charge.cost;
+        account.cost_recent = charge.cost.into();
         account.open = account.open.saturating_add(1);
         account.assert_invariants();
         let answer = Answer {
@@ -235,7 +235,7 @@ impl Shard {
 pub(super) fn take(account: &mut Account, demand: &Demand, charge: &Charge, now: Time) {
     account.lease.held = lease::sum(account.lease.held, charge.cost);
     if charge.requests > 0
-        && let Some(rate) = &mut account.requests
+        && let Some(rate) = account.requests_mut()
     {
         // Not counted as used: the limit of requests does not follow use.
         rate.take([charge.requests], now);

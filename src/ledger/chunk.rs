@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::compact::small;
+use super::compact::{Base, Moment, small};
 use super::lease::generation_at;
 use super::meter::Meter;
+use super::words::{DIRTY, FRESH_SMALL, Heard, Marks, OLD_SMALL, PRESSING, Said, Waits};
 use crate::clock::Time;
 use crate::decision::rate::{Bucket, Limit};
 use crate::decision::standing::RateStanding;
@@ -28,33 +29,22 @@ pub(super) struct Rate<const N: usize> {
     meters: [Meter; N],
     /// What asks wait for; few wait at any time.
     waiting: Option<Box<Waits<N>>>,
-    burst_seconds: u32,
+    /// When the levels were as they are, exactly.
+    level_at: Time,
+    /// What the moments count from.
+    base: Base,
+    fresh_until: Moment,
+    old_until: Moment,
+    /// When the newest reply was taken; the origin before there was one in this generation.
+    answered: Moment,
+    asked: Moment,
+    used_at: Moment,
+    second: Moment,
     generation: u32,
     seq: u32,
-    fresh_until: Time,
-    old_until: Time,
-    /// When the levels were as they are.
-    level_at: Time,
-    /// When the newest reply was taken; the origin before there was one in this generation.
-    answered: Time,
-    asked: Time,
-    used_at: Time,
-    second: Time,
-    /// Something changed that the pool has not heard.
-    dirty: bool,
-    /// A chunk's rest went back that comes back in full only if the pool hears of it soon.
-    pressing: bool,
-    /// Whether the chunks are small, which may come back at any time.
-    fresh_small: bool,
-    old_small: bool,
+    burst_seconds: u16,
+    marks: Marks,
     off: Off,
-}
-
-/// What waiting asks need of each meter: the largest of them, and all of them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waits<const N: usize> {
-    pub(super) most: [u64; N],
-    pub(super) sum: [u64; N],
 }
 
 /// Whether the pool's limits are what the terms say. Where they are not, a proposal is on its way.
@@ -66,48 +56,24 @@ enum Off {
     Still,
 }
 
-/// What a request says of one group, each array in the order of the meters.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Said<const N: usize> {
-    pub(super) generation: u32,
-    pub(super) seq: u64,
-    pub(super) granted_known: [u64; N],
-    pub(super) debt: [u64; N],
-    pub(super) returned: [u64; N],
-    pub(super) used: [u64; N],
-    pub(super) at_hand: [u64; N],
-    pub(super) want: [u64; N],
-    pub(super) need: [u64; N],
-}
-
-/// What a reply says of one meter.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
-    pub(super) granted: u64,
-    pub(super) fresh: u64,
-    pub(super) per_minute: u64,
-    pub(super) level: u128,
-}
-
 impl<const N: usize> Rate<N> {
     pub(super) fn new(now: Time) -> Self {
+        let base = Base::new(now);
         Self {
             meters: [Meter::default(); N],
             waiting: None,
-            burst_seconds: 0,
+            level_at: Time::default(),
+            base,
+            fresh_until: Moment::default(),
+            old_until: Moment::default(),
+            answered: Moment::default(),
+            asked: Moment::default(),
+            used_at: base.mark(now),
+            second: base.mark(now),
             generation: generation_at(now),
             seq: 0,
-            fresh_until: Time::default(),
-            old_until: Time::default(),
-            level_at: Time::default(),
-            answered: Time::default(),
-            asked: Time::default(),
-            used_at: now,
-            second: now,
-            dirty: false,
-            pressing: false,
-            fresh_small: false,
-            old_small: false,
+            burst_seconds: 0,
+            marks: Marks::default(),
             off: Off::No,
         }
     }
@@ -119,7 +85,7 @@ impl<const N: usize> Rate<N> {
             return standing;
         }
         for (meter, standing) in self.meters.iter().zip(&mut standing) {
-            standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: self.burst_seconds };
+            standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: u32::from(self.burst_seconds) };
             standing.chunk = self.live(meter, now);
             standing.bucket = Some(Bucket::with_level(meter.level.units(), self.level_at));
         }
@@ -128,12 +94,35 @@ impl<const N: usize> Rate<N> {
 
     /// The pool answered in this generation.
     fn is_heard(&self) -> bool {
-        self.answered != Time::default()
+        self.answered != Moment::default()
+    }
+
+    /// Now as a moment. The base moves on first, where it lies far back.
+    fn mark(&mut self, now: Time) -> Moment {
+        if let Some(next) = self.base.next(now) {
+            let kept = [&mut self.fresh_until, &mut self.old_until, &mut self.answered, &mut self.asked];
+            for moment in kept.into_iter().chain([&mut self.used_at, &mut self.second]) {
+                *moment = self.base.carry(*moment, next);
+            }
+            self.base = next;
+        }
+        self.base.mark(now)
+    }
+
+    /// How long ago something was.
+    fn since(&self, moment: Moment, now: Time) -> Duration {
+        now.since(self.base.time(moment))
+    }
+
+    /// Whether the chunks, the newest and the one before it, are dead.
+    fn are_dead(&self, now: Time) -> (bool, bool) {
+        (now >= self.base.time(self.fresh_until), now >= self.base.time(self.old_until))
     }
 
     fn live(&self, meter: &Meter, now: Time) -> u64 {
-        let fresh = if now < self.fresh_until { meter.fresh } else { 0 };
-        let old = if now < self.old_until { meter.old } else { 0 };
+        let (fresh_dead, old_dead) = self.are_dead(now);
+        let fresh = if fresh_dead { 0 } else { meter.fresh };
+        let old = if old_dead { 0 } else { meter.old };
         u64::from(fresh).saturating_add(u64::from(old))
     }
 
@@ -155,14 +144,15 @@ impl<const N: usize> Rate<N> {
 
     /// Counts what is left of dead chunks as given back.
     pub(super) fn bury_dead(&mut self, now: Time) {
-        let (fresh_dead, old_dead) = (now >= self.fresh_until, now >= self.old_until);
+        let (fresh_dead, old_dead) = self.are_dead(now);
         let is_left = |meter: &Meter| (fresh_dead && meter.fresh > 0) || (old_dead && meter.old > 0);
         if !self.meters.iter().any(is_left) {
             return;
         }
         self.drain(now);
-        self.dirty = true;
-        self.pressing |= (fresh_dead && !self.fresh_small) || (old_dead && !self.old_small);
+        let is_pressing = (fresh_dead && !self.marks.has(FRESH_SMALL)) || (old_dead && !self.marks.has(OLD_SMALL));
+        self.marks.put(PRESSING, is_pressing || self.marks.has(PRESSING));
+        self.marks.put(DIRTY, true);
         for meter in &mut self.meters {
             let fresh = if fresh_dead { std::mem::take(&mut meter.fresh) } else { 0 };
             let old = if old_dead { std::mem::take(&mut meter.old) } else { 0 };
@@ -175,10 +165,11 @@ impl<const N: usize> Rate<N> {
         self.bury_dead(now);
         self.turn_second(now);
         self.drain(now);
-        self.used_at = now;
+        self.used_at = self.mark(now);
         for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
             // What chunks held is told when the next ones are asked for; what they did not hold, soon.
-            self.dirty |= meter.take(tokens);
+            let is_owed = meter.take(tokens);
+            self.marks.put(DIRTY, is_owed || self.marks.has(DIRTY));
         }
     }
 
@@ -189,20 +180,20 @@ impl<const N: usize> Rate<N> {
             meter.charge(actual.saturating_sub(charged));
             meter.give_back(charged.saturating_sub(actual));
         }
-        self.dirty |= charged != actual;
+        self.marks.put(DIRTY, charged != actual || self.marks.has(DIRTY));
     }
 
     /// Counts settled tokens, which feed the adaptive limit.
     pub(super) fn count_used(&mut self, tokens: [u64; N]) {
         for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
-            meter.used = meter.used.saturating_add(tokens);
+            meter.used = meter.used.saturating_add(small(tokens));
         }
-        self.dirty = true;
+        self.marks.put(DIRTY, true);
     }
 
     /// Notes what a waiting ask needs.
     pub(super) fn await_tokens(&mut self, need: [u64; N], now: Time) {
-        self.used_at = now;
+        self.used_at = self.mark(now);
         self.await_too(Waits { most: need, sum: need });
     }
 
@@ -213,7 +204,7 @@ impl<const N: usize> Rate<N> {
     }
 
     fn turn_second(&mut self, now: Time) {
-        let passed = now.since(self.second);
+        let passed = self.since(self.second, now);
         if passed < SECOND {
             return;
         }
@@ -222,7 +213,7 @@ impl<const N: usize> Rate<N> {
             meter.demand = if quiet { 0 } else { meter.recent };
             meter.recent = 0;
         }
-        self.second = now;
+        self.second = self.mark(now);
     }
 
     fn is_awaited(&self) -> bool {
@@ -240,30 +231,32 @@ impl<const N: usize> Rate<N> {
         if self.is_awaited() {
             return Some(Time::default());
         }
-        let gap = self.asked.after(REFILL_GAP);
+        let asked = self.base.time(self.asked);
+        let (fresh_until, old_until) = (self.base.time(self.fresh_until), self.base.time(self.old_until));
+        let gap = asked.after(REFILL_GAP);
         let refill = self.is_in_use(now).then(|| {
-            let ahead = self.fresh_until.before(REFILL_AHEAD);
+            let ahead = fresh_until.before(REFILL_AHEAD);
             if self.runs_low(now) { gap } else { ahead.max(gap) }
         });
-        let news = self.dirty.then(|| self.report_at(gap, every));
+        let news = self.marks.has(DIRTY).then(|| self.report_at(gap, every));
         let buries = [
-            (self.fresh_until, self.fresh_small, self.meters.iter().any(|meter| meter.fresh > 0)),
-            (self.old_until, self.old_small, self.meters.iter().any(|meter| meter.old > 0)),
+            (fresh_until, self.marks.has(FRESH_SMALL), self.meters.iter().any(|meter| meter.fresh > 0)),
+            (old_until, self.marks.has(OLD_SMALL), self.meters.iter().any(|meter| meter.old > 0)),
         ];
         let bury = buries.into_iter().filter(|(.., is_left)| *is_left).map(|(until, is_small, _)| {
             // The rest of a small chunk comes back in full whenever it does, that of another one only for a while.
-            until.max(if is_small { self.asked.after(every.max(REPORT_SMALL)) } else { gap })
+            until.max(if is_small { asked.after(every.max(REPORT_SMALL)) } else { gap })
         });
         [refill, news].into_iter().flatten().chain(bury).min()
     }
 
     /// When news is told that nobody waits for.
     fn report_at(&self, gap: Time, every: Duration) -> Time {
-        if self.pressing || self.off == Off::Newly {
+        if self.marks.has(PRESSING) || self.off == Off::Newly {
             return gap;
         }
         let soon = self.off == Off::Still || self.meters.iter().any(Meter::is_pressing);
-        self.asked.after(if soon { every } else { every.max(REPORT_SMALL) })
+        self.base.time(self.asked).after(if soon { every } else { every.max(REPORT_SMALL) })
     }
 
     /// Something should be said now, or within `ahead` as things go.
@@ -274,7 +267,7 @@ impl<const N: usize> Rate<N> {
 
     fn is_in_use(&self, now: Time) -> bool {
         let needed = self.meters.iter().any(|meter| meter.next_second() > 0);
-        needed && now.since(self.used_at) < SECOND && self.is_heard()
+        needed && self.since(self.used_at, now) < SECOND && self.is_heard()
     }
 
     /// Tokens at hand may run low within `ahead`.
@@ -288,21 +281,20 @@ impl<const N: usize> Rate<N> {
     pub(super) fn say(&mut self, ahead: Duration, closing: bool, now: Time) -> Said<N> {
         self.bury_dead(now);
         self.turn_second(now);
-        if (self.is_heard() && now.since(self.answered) > SILENCE) || self.seq > SEQ_MAX {
+        if (self.is_heard() && self.since(self.answered, now) > SILENCE) || self.seq > SEQ_MAX {
             self.reopen(now);
         }
         self.seq = self.seq.saturating_add(1);
-        self.asked = now;
-        (self.dirty, self.pressing) = (false, false);
-        let in_use = now.since(self.used_at) < SECOND && !closing;
-        let (fresh_until, old_until) = (self.fresh_until, self.old_until);
+        self.asked = self.mark(now);
+        self.marks.put(DIRTY | PRESSING, false);
+        let in_use = self.since(self.used_at, now) < SECOND && !closing;
         let refills = !ahead.is_zero() && self.is_short_within(ahead, now);
-        let ahead = now.after(REFILL_AHEAD.max(ahead));
+        let (fresh_ending, old_ending) = self.are_dead(now.after(REFILL_AHEAD.max(ahead)));
         let waits = self.waiting.take().map_or(Waits { most: [0; N], sum: [0; N] }, |waits| *waits);
         if closing {
             self.drain(now);
         }
-        let (is_heard, burst_seconds, level_at) = (self.is_heard(), self.burst_seconds, self.level_at);
+        let (is_heard, burst_seconds, level_at) = (self.is_heard(), u32::from(self.burst_seconds), self.level_at);
         let at_hand = if closing { [0; N] } else { self.at_hand(now) };
         let mut want = [0; N];
         let mut need = [0; N];
@@ -312,8 +304,8 @@ impl<const N: usize> Rate<N> {
                 let (fresh, old) = (std::mem::take(&mut meter.fresh), std::mem::take(&mut meter.old));
                 meter.give_back(u64::from(fresh).saturating_add(u64::from(old)));
             }
-            let fresh = if ahead < fresh_until { meter.fresh } else { 0 };
-            let old = if ahead < old_until { meter.old } else { 0 };
+            let fresh = if fresh_ending { 0 } else { meter.fresh };
+            let old = if old_ending { 0 } else { meter.old };
             let lasting = u64::from(fresh).saturating_add(u64::from(old));
             if in_use {
                 let limit = Limit { per_minute: meter.per_minute, burst_seconds };
@@ -329,14 +321,19 @@ impl<const N: usize> Rate<N> {
         Said {
             generation: self.generation,
             seq: u64::from(self.seq),
-            granted_known: self.meters.map(|meter| meter.granted),
-            debt: self.meters.map(|meter| meter.debt),
-            returned: self.meters.map(|meter| meter.returned),
-            used: self.meters.map(|meter| meter.used),
+            granted_known: self.meters.map(|meter| u64::from(meter.granted)),
+            debt: self.meters.map(|meter| u64::from(meter.debt)),
+            returned: self.meters.map(|meter| u64::from(meter.returned)),
+            used: self.used(),
             at_hand,
             want,
             need,
         }
+    }
+
+    /// Settled tokens, ever in this generation.
+    pub(super) fn used(&self) -> [u64; N] {
+        self.meters.map(|meter| u64::from(meter.used))
     }
 
     /// Takes the reply to the newest request. Tokens whose own reply was lost are given back.
@@ -344,13 +341,15 @@ impl<const N: usize> Rate<N> {
         self.bury_dead(now);
         let fresh_any = heard.iter().any(|heard| heard.fresh > 0);
         let was_old = self.meters.iter().any(|meter| meter.old > 0);
-        self.burst_seconds = burst_seconds;
+        self.burst_seconds = u16::try_from(burst_seconds).unwrap_or(u16::MAX);
         self.level_at = now;
         for (meter, heard) in self.meters.iter_mut().zip(heard) {
             meter.per_minute = heard.per_minute;
             meter.hear_level(heard.level);
-            let lent = heard.granted.saturating_sub(meter.granted);
-            meter.granted = meter.granted.max(heard.granted);
+            // What does not fit into the counter is told as not known, and the pool takes it back.
+            let granted = small(heard.granted);
+            let lent = u64::from(granted.saturating_sub(meter.granted));
+            meter.granted = meter.granted.max(granted);
             let mut rest = lent;
             if fresh_any {
                 let fresh = small(heard.fresh.min(lent));
@@ -360,18 +359,35 @@ impl<const N: usize> Rate<N> {
             }
             if rest > 0 {
                 meter.give_back(rest);
-                self.dirty = true;
+                self.marks.put(DIRTY, true);
             }
         }
         if fresh_any {
-            (self.old_until, self.old_small) = if was_old {
-                (self.old_until.min(self.fresh_until), self.old_small && self.fresh_small)
-            } else {
-                (self.fresh_until, self.fresh_small)
-            };
-            (self.fresh_until, self.fresh_small) = (until, until.since(self.asked) > SECOND);
+            let (was_small, is_small) = (self.marks.has(OLD_SMALL), self.marks.has(FRESH_SMALL));
+            self.old_until = if was_old { self.old_until.min(self.fresh_until) } else { self.fresh_until };
+            self.marks.put(OLD_SMALL, is_small && (was_small || !was_old));
         }
-        self.answered = now;
+        self.answered = self.mark(now);
+        if fresh_any {
+            self.fresh_until = self.base.mark(until);
+            self.marks.put(FRESH_SMALL, self.since(self.asked, until) > SECOND.saturating_mul(2));
+        }
+    }
+
+    /// Opens a new generation where a counter has grown large, after the pool heard all that was said: `told` were used then.
+    ///
+    /// What is at hand counts as used: its grant belongs to the old counters.
+    pub(super) fn renew_if_full(&mut self, told: [u64; N], now: Time) {
+        if !self.meters.iter().any(Meter::is_full) {
+            return;
+        }
+        self.drain(now);
+        self.open_generation(now);
+        for (meter, told) in self.meters.iter_mut().zip(told) {
+            meter.renew(told);
+        }
+        self.marks.put(DIRTY, true);
+        self.asked = Moment::default();
     }
 
     /// The limits as last heard; `None` before the pool was heard.
@@ -386,23 +402,24 @@ impl<const N: usize> Rate<N> {
             (false, Off::No) => Off::Newly,
             (false, Off::Newly | Off::Still) => Off::Still,
         };
-        self.dirty |= self.off != Off::No;
+        self.marks.put(DIRTY, self.off != Off::No || self.marks.has(DIRTY));
     }
 
     /// The pool's limits may be others now: they are heard at once.
     pub(super) fn ask_anew(&mut self) {
-        (self.dirty, self.off, self.asked) = (true, Off::No, Time::default());
+        (self.off, self.asked) = (Off::No, Moment::default());
+        self.marks.put(DIRTY, true);
     }
 
     /// The pool did not take it: say it again, in a while.
     pub(super) fn unheard(&mut self) {
-        self.dirty = true;
+        self.marks.put(DIRTY, true);
     }
 
     /// The message or its reply was lost: say it again at once, also what asks waited for.
     pub(super) fn say_again(&mut self, waited: Waits<N>) {
-        self.dirty = true;
-        self.asked = Time::default();
+        self.marks.put(DIRTY, true);
+        self.asked = Moment::default();
         if waited.most != [0; N] {
             self.await_too(waited);
         }
@@ -415,12 +432,16 @@ impl<const N: usize> Rate<N> {
 
     /// Starts new counters from zeros, with nothing lent.
     pub(super) fn reopen(&mut self, now: Time) {
-        self.generation = self.generation.saturating_add(1).max(generation_at(now));
-        self.seq = 0;
-        self.answered = Time::default();
+        self.open_generation(now);
+        self.answered = Moment::default();
         for meter in &mut self.meters {
             meter.reopen();
         }
+    }
+
+    fn open_generation(&mut self, now: Time) {
+        self.generation = self.generation.saturating_add(1).max(generation_at(now));
+        self.seq = 0;
     }
 
     pub(super) const fn generation(&self) -> u32 {
@@ -433,15 +454,14 @@ impl<const N: usize> Rate<N> {
 
     /// Nothing was taken or said for `long`, and nothing is left to say.
     pub(super) fn is_quiet(&self, long: Duration, now: Time) -> bool {
-        let is_told = !self.dirty && self.meters.iter().all(|meter| meter.fresh == 0 && meter.old == 0);
-        is_told && now.since(self.used_at.max(self.asked)) >= long
+        let is_told = !self.marks.has(DIRTY) && self.meters.iter().all(|meter| meter.fresh == 0 && meter.old == 0);
+        is_told && self.since(self.used_at.max(self.asked), now) >= long
     }
 
     /// Panics where a counter is impossible.
     pub(super) fn assert_invariants(&self) {
         for meter in &self.meters {
-            let owed = meter.granted.saturating_add(meter.debt);
-            assert!(meter.returned <= owed, "no more tokens go back than were granted or charged");
+            assert!(u64::from(meter.returned) <= meter.owed(), "no more tokens go back than were granted or charged");
         }
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::account::{Account, Flight, FlightGroup, ModelRate, Waiting};
-use super::chunk::{Rate, SEQ_MAX, Said, Waits};
+use super::account::{Account, Flight, FlightGroup, Waiting};
+use super::chunk::SEQ_MAX;
 use super::due::{
     STRANGER_KEEP, ahead, idle_return_after, must_declare, period, stranger_due_at, sync_due_at, unneeded,
 };
 use super::lease::sum;
+use super::rates::Rates;
 use super::shard::{Rules, Shard, tick_of};
 use super::standing::{custom_limits, group_name};
+use super::words::{Said, Waits};
 use crate::clock::Time;
 use crate::decision::Credit;
 use crate::decision::rate::Limit;
@@ -56,7 +58,7 @@ impl Shard {
                 reached = at;
                 break;
             }
-            if account.flight.is_some() || is_unspoken(account) {
+            if account.is_in_flight() || is_unspoken(account) {
                 continue;
             }
             messages.push(say_bye(account, rules, now));
@@ -69,7 +71,7 @@ impl Shard {
 fn is_forgettable(account: &Account, rules: &Rules, now: Time) -> bool {
     let keep = if account.terms.is_none() { STRANGER_KEEP } else { rules.settings.idle_bye };
     let idle = now.since(account.used_at) >= keep;
-    idle && account.lease.seq == 0 && account.flight.is_none() && account.is_settled(now)
+    idle && account.lease.seq == 0 && !account.is_in_flight() && account.is_settled(now)
 }
 
 /// No pool has a record of it, and there is nothing to put into one.
@@ -81,30 +83,33 @@ fn is_unspoken(account: &Account) -> bool {
 fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     account.roll_over(now);
     if account.open == 0 {
-        account.models.retain(|model| !model.rate.is_quiet(RATE_KEEP, now));
+        account.rates.iter_mut().for_each(|rates| rates.forget_quiet(RATE_KEEP, now));
     }
     let every = period(account, rules);
     let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);
     let is_stranger = account.terms.is_none();
     let sync_due = if is_stranger { Some(stranger_due_at(account, now)) } else { sync_due_at(account, rules, now) };
     let limit = account.requests_limit(rules);
-    let mut flight = Box::new(flight(account));
-    let mut rates = Vec::new();
+    let mut flight = flight(account);
+    let mut messages = Vec::new();
     // What would soon have to be said by itself goes along.
     let ahead = if is_due(sync_due) { every } else { Duration::ZERO };
-    if let Some(rate) = &mut account.requests
+    let mut rates = account.rates.as_deref_mut();
+    if let Some(rate) = rates.as_mut().and_then(|rates| rates.requests.as_mut())
         && rate.is_due(every, ahead, now)
     {
-        flight.groups.push(requests_in_flight(rate));
-        rates.push(requests_message(rules, limit, rate.say(ahead, false, now)));
+        let (waited, said) = (rate.waiting(), rate.say(ahead, false, now));
+        flight.groups.push(requests_in_flight(waited, &said));
+        messages.push(requests_message(rules, limit, said));
     }
-    for model in &mut account.models {
+    for model in rates.into_iter().flat_map(Rates::models_mut) {
         if model.rate.is_due(every, ahead, now) {
-            flight.groups.push(model_in_flight(model));
+            let (waited, said) = (model.rate.waiting(), model.rate.say(ahead, false, now));
+            flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
             let terms = account.terms.as_deref();
             let custom = terms.and_then(|terms| custom_limits(rules, terms, model.key));
             let seed = custom.unwrap_or(rules.catalogue.rates.start);
-            rates.push(model_message(rules, group_name(rules, model.key), seed, model.rate.say(ahead, false, now)));
+            messages.push(model_message(rules, group_name(rules, model.key), seed, said));
         }
     }
     let sync = is_due(sync_due).then(|| {
@@ -121,32 +126,34 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
         flight.bye = bye;
         sync_message(account, rules, bye, &mut flight, now)
     });
-    if sync.is_none() && rates.is_empty() {
+    if sync.is_none() && messages.is_empty() {
         return None;
     }
-    account.flight = Some(flight);
-    Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates })
+    account.set_out(flight);
+    Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates: messages })
 }
 
 fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     account.roll_over(now);
-    let mut flight = Box::new(flight(account));
+    let mut flight = flight(account);
     flight.synced = true;
     flight.bye = true;
     let limit = account.requests_limit(rules);
-    let mut rates = Vec::new();
-    if let Some(rate) = &mut account.requests {
-        flight.groups.push(requests_in_flight(rate));
-        rates.push(requests_message(rules, limit, rate.say(Duration::ZERO, true, now)));
+    let mut messages = Vec::new();
+    let mut rates = account.rates.as_deref_mut();
+    if let Some(rate) = rates.as_mut().and_then(|rates| rates.requests.as_mut()) {
+        let (waited, said) = (rate.waiting(), rate.say(Duration::ZERO, true, now));
+        flight.groups.push(requests_in_flight(waited, &said));
+        messages.push(requests_message(rules, limit, said));
     }
-    for model in &mut account.models {
-        flight.groups.push(model_in_flight(model));
-        let said = model.rate.say(Duration::ZERO, true, now);
-        rates.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
+    for model in rates.into_iter().flat_map(Rates::models_mut) {
+        let (waited, said) = (model.rate.waiting(), model.rate.say(Duration::ZERO, true, now));
+        flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
+        messages.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
     }
     let sync = sync_message(account, rules, true, &mut flight, now);
-    account.flight = Some(flight);
-    Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates }
+    account.set_out(flight);
+    Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates: messages }
 }
 
 fn flight(account: &Account) -> Flight {
@@ -160,13 +167,10 @@ fn flight(account: &Account) -> Flight {
     }
 }
 
-fn requests_in_flight(rate: &Rate<1>) -> FlightGroup {
-    let Waits { most: [most], sum: [sum] } = rate.waiting();
-    FlightGroup { key: None, waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] } }
-}
-
-fn model_in_flight(model: &ModelRate) -> FlightGroup {
-    FlightGroup { key: Some(model.key), waited: model.rate.waiting() }
+fn requests_in_flight(waited: Waits<1>, said: &Said<1>) -> FlightGroup {
+    let Waits { most: [most], sum: [sum] } = waited;
+    let [used] = said.used;
+    FlightGroup { key: None, waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] }, used: [used, 0, 0] }
 }
 
 fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Flight, now: Time) -> SyncRequest {
@@ -180,8 +184,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     } else {
         return_idle(account, rules, now);
     }
-    // Holds take rights as they open, long before their usage is booked.
-    account.spend.sample(sum(account.lease.used, account.lease.held), now);
+    account.sample_spend(now);
     let closing = bye || declare;
     let waits = account.rare().waiting;
     let waiting = waits.need(sum(account.available, account.lease.unheld()));
@@ -196,6 +199,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     }
     account.touched = false;
     account.recalled = false;
+    let terms_known = account.terms_version();
     let lease = &mut account.lease;
     lease.seq = lease.seq.saturating_add(1);
     lease.asked = now;
@@ -210,7 +214,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
         need: if closing { Credit::ZERO } else { need },
         month: flight.counted.month,
         used_before: flight.counted.used_before,
-        terms_known: account.terms_version,
+        terms_known,
         silence: lease.answered().map(|answered| now.since(answered)),
         declare,
         bye,

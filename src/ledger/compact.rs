@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::clock::Time;
+use crate::decision::Credit;
 use crate::decision::rate::UNITS_PER_TOKEN;
 
 /// A duration in whole milliseconds, rounded down; the longest are cut off at 49 days.
@@ -57,6 +59,133 @@ impl Level {
 impl std::fmt::Debug for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.units().fmt(f)
+    }
+}
+
+/// A point in time in whole seconds of the clock, rounded up: what must last that long does. It stops after 136 years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Second(u32);
+
+impl Second {
+    pub(super) fn after(time: Time) -> Self {
+        Self(u32::try_from(time.nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn is_past(self, now: Time) -> bool {
+        u64::from(self.0) <= now.nanos() / 1_000_000_000
+    }
+}
+
+/// A point in time in milliseconds, rounded down, after the [`Base`] that it was marked by: what should end never ends
+/// late, and nothing seems younger than it is. Zero is the origin of the clock: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u32);
+
+/// What a few moments count from: a second of the clock. It moves on long before a moment would run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Base(u32);
+
+/// Twelve days: when a base moves on, moments that are older than this seem to be as old as this.
+const AGE_MAX_MS: u64 = 1 << 30;
+
+impl Base {
+    /// A second before `now`, so that a moment marked now is after the origin.
+    pub(super) fn new(now: Time) -> Self {
+        Self(u32::try_from(now.nanos() / 1_000_000_000).unwrap_or(u32::MAX).saturating_sub(1))
+    }
+
+    /// A point that is before the origin's second counts as the origin; one 49 days ahead stops there.
+    pub(super) fn mark(self, time: Time) -> Moment {
+        let millis = (time.nanos() / 1_000_000).saturating_sub(self.millis());
+        Moment(u32::try_from(millis).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn time(self, Moment(millis): Moment) -> Time {
+        if millis == 0 {
+            return Time::default();
+        }
+        Time::from_nanos(self.millis().saturating_add(u64::from(millis)).saturating_mul(1_000_000))
+    }
+
+    /// The base to count from at `now`, where this one lies so far back that moments would soon run over.
+    pub(super) fn next(self, now: Time) -> Option<Self> {
+        let passed = (now.nanos() / 1_000_000).saturating_sub(self.millis());
+        (passed > AGE_MAX_MS.saturating_mul(2)).then(|| Self::new(now.before(Duration::from_millis(AGE_MAX_MS))))
+    }
+
+    /// The same point counted from `next`.
+    pub(super) fn carry(self, moment: Moment, next: Self) -> Moment {
+        if moment == Moment::default() { moment } else { next.mark(self.time(moment)).max(Moment(1)) }
+    }
+
+    fn millis(self) -> u64 {
+        u64::from(self.0).saturating_mul(1_000)
+    }
+}
+
+/// An amount that is an estimate anyway, rounded down to 26 significant bits; a negative one is zero.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Rough(u32);
+
+const ROUGH_BITS: u32 = 26;
+
+impl Rough {
+    pub(super) fn of(amount: i64) -> Self {
+        let amount = u64::try_from(amount).unwrap_or(0);
+        let shift = u64::BITS.saturating_sub(amount.leading_zeros()).saturating_sub(ROUGH_BITS);
+        let mantissa = u32::try_from(amount >> shift).expect("shifted down to 26 bits");
+        Self((shift << ROUGH_BITS) | mantissa)
+    }
+
+    pub(super) fn amount(self) -> i64 {
+        let mantissa = self.0 & ((1 << ROUGH_BITS) - 1);
+        i64::from(mantissa) << (self.0 >> ROUGH_BITS)
+    }
+
+    pub(super) fn credit(self) -> Credit {
+        Credit::from_nanos(self.amount())
+    }
+}
+
+impl From<Credit> for Rough {
+    fn from(credit: Credit) -> Self {
+        Self::of(credit.nanos())
+    }
+}
+
+impl std::fmt::Debug for Rough {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.amount().fmt(f)
+    }
+}
+
+/// A point in time in two halves, so that no room is lost in front of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HalvedTime([u32; 2]);
+
+impl HalvedTime {
+    pub(super) fn of(time: Time) -> Self {
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).expect("masked to 32 bits");
+        Self([half(time.nanos()), half(time.nanos() >> 32)])
+    }
+
+    pub(super) fn time(self) -> Time {
+        let Self([low, high]) = self;
+        Time::from_nanos((u64::from(high) << 32) | u64::from(low))
+    }
+}
+
+/// The lowest bits of a count: of two that lie less than 2^31 apart, it tells which one is lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LowBits(u32);
+
+impl LowBits {
+    pub(super) fn of(count: u64) -> Self {
+        Self(u32::try_from(count & u64::from(u32::MAX)).expect("masked to 32 bits"))
+    }
+
+    pub(super) const fn is_below(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0) > u32::MAX / 2
     }
 }
 

@@ -22,16 +22,15 @@ const REQUESTS_AHEAD: u32 = 32;
 
 /// When an account has something to say; `None` while a message is in flight.
 pub(super) fn due_at(account: &Account, rules: &Rules, now: Time) -> Option<Time> {
-    if account.flight.is_some() {
+    if account.is_in_flight() {
         return None;
     }
     if account.terms.is_none() {
         return Some(stranger_due_at(account, now));
     }
     let every = period(account, rules);
-    let rates = account.models.iter().filter_map(|model| model.rate.due_at(every, now));
-    let requests = account.requests.as_ref().and_then(|rate| rate.due_at(every, now));
-    [sync_due_at(account, rules, now), requests].into_iter().flatten().chain(rates).min()
+    let rates = account.rates.as_ref().and_then(|rates| rates.due_at(every, now));
+    [sync_due_at(account, rules, now), rates].into_iter().flatten().min()
 }
 
 pub(super) fn stranger_due_at(account: &Account, now: Time) -> Time {
@@ -58,7 +57,7 @@ pub(super) fn sync_due_at(account: &Account, rules: &Rules, now: Time) -> Option
     let bye_gap = if lease.seq > 0 { every } else { lease.asked.after(rules.settings.ended_keep) };
     let idle = now.since(account.used_at);
     let in_use = account.open > 0 || idle < lease.ttl.duration();
-    let low = in_use && lease.free(now) < account.low_water;
+    let low = in_use && lease.free(now) < account.low_water.credit();
     let third = lease.ttl.duration().checked_div(3).unwrap_or_default();
     let renewal = lease.until.before(third).max(every);
     let idle_return = account.used_at.after(idle_return_after(account));
@@ -82,7 +81,7 @@ pub(super) fn must_declare(account: &Account, rules: &Rules) -> bool {
 }
 
 pub(super) fn idle_return_after(account: &Account) -> Duration {
-    let few = times(account.cost_recent, LOW_REQUESTS);
+    let few = times(account.cost_recent.credit(), LOW_REQUESTS);
     if account.recalled || account.available < few { IDLE_RETURN_LOW } else { IDLE_RETURN }
 }
 
@@ -91,14 +90,14 @@ pub(super) fn idle_return_after(account: &Account) -> Duration {
 pub(super) fn ahead(account: &Account, rules: &Rules) -> Credit {
     let rule = rules.catalogue.lease;
     let spent = account.spend.over(period(account, rules).saturating_mul(2));
-    let wanted = spent.max(times(account.cost_recent, REQUESTS_AHEAD)).min(rule.max);
+    let wanted = spent.max(times(account.cost_recent.credit(), REQUESTS_AHEAD)).min(rule.max);
     if account.lease.answered().is_none() {
         return wanted;
     }
     let lendable = account.available.plus(account.lease.unheld());
     let share = i128::from(lendable.nanos()).saturating_mul(i128::from(rule.max_percent)) / 100;
     let share = Credit::from_nanos(i64::try_from(share).unwrap_or(i64::MAX));
-    if share < account.cost_recent { Credit::ZERO } else { wanted.min(share) }
+    if share < account.cost_recent.credit() { Credit::ZERO } else { wanted.min(share) }
 }
 
 pub(super) fn unneeded(account: &Account, rules: &Rules) -> Credit {

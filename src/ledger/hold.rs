@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use super::account::{Account, ModelRate};
+use super::account::Account;
 use super::answer::{Admitted, End, Ended, HoldError};
 use super::compact::Millis;
 use super::lease::sum;
+use super::rates::ModelRate;
 use crate::clock::Time;
 use crate::decision::{Catalogue, Charge, Credit, Demand, Month, Price, RateKey, Reason, RequestId, Usage};
 

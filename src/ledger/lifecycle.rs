@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
 use super::check::{DEADLINE_LOOK_MAX, look_at, take};
+use super::compact::Second;
 use super::hold::{Hold, HoldKey, Past, check_usage};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
@@ -188,7 +189,7 @@ impl Shard {
         let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
         let ended = past.0.ended();
         let until = now.after(rules.settings.ended_keep);
-        account.remembered_until = account.remembered_until.max(until);
+        account.remembered_until = account.remembered_until.max(Second::after(until));
         if ended.end != End::Expired {
             account.used_at = now;
         }

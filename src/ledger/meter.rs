@@ -4,14 +4,15 @@ use super::compact::{Level, small};
 
 /// One metric of a group: its cumulative counters, its live tokens, and the pool's level.
 ///
-/// What always holds: `returned <= granted + debt`. What lives for a second or two is counted in 32 bits, and stops there.
+/// What always holds: `returned <= granted + debt`. Counters have 32 bits and stop there: long before, as soon as the pool
+/// was heard, [`Meter::is_full`] asks for a new generation. What lives for a second or two stops there too.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meter {
     pub(super) per_minute: u64,
-    pub(super) granted: u64,
-    pub(super) debt: u64,
-    pub(super) returned: u64,
-    pub(super) used: u64,
+    pub(super) granted: u32,
+    pub(super) debt: u32,
+    pub(super) returned: u32,
+    pub(super) used: u32,
     /// The pool's level as last heard, with what was charged and given back here since; as of the group's time.
     pub(super) level: Level,
     /// Charged since the newest message, less what was given back since.
@@ -23,6 +24,9 @@ pub(super) struct Meter {
     pub(super) demand: u32,
     pub(super) recent: u32,
 }
+
+/// More than this in a counter, and a new generation opens.
+const COUNTER_MAX: u32 = 1 << 31;
 
 impl Meter {
     pub(super) fn next_second(&self) -> u64 {
@@ -44,7 +48,7 @@ impl Meter {
 
     pub(super) fn charge(&mut self, tokens: u64) {
         if tokens > 0 {
-            self.debt = self.debt.saturating_add(tokens);
+            self.debt = self.debt.saturating_add(small(tokens));
             self.level.add(tokens);
             self.untold = self.untold.saturating_add_unsigned(small(tokens));
         }
@@ -52,13 +56,31 @@ impl Meter {
 
     /// At most what was granted or charged in this generation: the pool forgot what came before it.
     pub(super) fn give_back(&mut self, tokens: u64) {
-        let outstanding = self.granted.saturating_add(self.debt).saturating_sub(self.returned);
-        let tokens = tokens.min(outstanding);
+        let tokens = tokens.min(self.owed().saturating_sub(u64::from(self.returned)));
         if tokens > 0 {
-            self.returned = self.returned.saturating_add(tokens);
+            self.returned = self.returned.saturating_add(small(tokens));
             self.level.take(tokens);
             self.untold = self.untold.saturating_sub_unsigned(small(tokens));
         }
+    }
+
+    /// What may go back at most: what was granted or charged.
+    pub(super) fn owed(&self) -> u64 {
+        u64::from(self.granted).saturating_add(u64::from(self.debt))
+    }
+
+    /// A counter has come half the way it can go.
+    pub(super) fn is_full(&self) -> bool {
+        self.granted.max(self.debt).max(self.returned).max(self.used) > COUNTER_MAX
+    }
+
+    /// As [`Meter::reopen`], but what the pool has not heard is counted anew: what is owed, and what was used beyond `told`.
+    pub(super) fn renew(&mut self, told: u64) {
+        let debt = u32::try_from(self.untold).unwrap_or(0);
+        let used = self.used.saturating_sub(small(told));
+        let level = self.level;
+        self.reopen();
+        (self.debt, self.used, self.level, self.untold) = (debt, used, level, i32::try_from(debt).unwrap_or(i32::MAX));
     }
 
     /// Starts from zeros; how much is asked for stays known.

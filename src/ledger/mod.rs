@@ -29,12 +29,14 @@ mod lifecycle;
 mod meter;
 mod pages;
 mod propose;
+mod rates;
 mod shard;
 mod standing;
 mod strangers;
 mod tally;
 mod totals;
 mod wheel;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Values by a small index, a few beside each other: none moves, and finding one is one step.
 
-/// Values in one page: enough that what surrounds them weighs little, and few enough for a shard with few accounts.
-const PAGE: usize = 16;
+/// A page is a little smaller than this: an allocator has a size of its own for it, so that next to nothing is wasted, and
+/// memory that no value was put into yet is not touched.
+const PAGE_BYTES: usize = 16_384;
 
 /// A growing number of values. A place that was left is taken again.
 pub(super) struct Pages<T> {
@@ -10,32 +11,38 @@ pub(super) struct Pages<T> {
 }
 
 impl<T> Pages<T> {
+    /// Values in one page.
+    const PAGE: usize = match PAGE_BYTES.checked_div(size_of::<Option<T>>()) {
+        Some(0) | None => 1,
+        Some(values) => values,
+    };
+
     pub(super) const fn new() -> Self {
         Self { pages: Vec::new(), left: Vec::new() }
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&T> {
-        let (page, place) = page_and_place(index);
+        let (page, place) = Self::page_and_place(index);
         self.pages.get(page)?.get(place)?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        let (page, place) = page_and_place(index);
+        let (page, place) = Self::page_and_place(index);
         self.pages.get_mut(page)?.get_mut(place)?.as_mut()
     }
 
     /// Puts a value in; returns its index.
     pub(super) fn insert(&mut self, value: T) -> u32 {
         if let Some(index) = self.left.pop() {
-            let (page, place) = page_and_place(index);
+            let (page, place) = Self::page_and_place(index);
             let left = self.pages.get_mut(page).and_then(|page| page.get_mut(place)).expect("a place that was left");
             *left = Some(value);
             return index;
         }
-        if self.pages.last().is_none_or(|page| page.len() >= PAGE) {
-            self.pages.push(Vec::with_capacity(PAGE));
+        if self.pages.last().is_none_or(|page| page.len() >= Self::PAGE) {
+            self.pages.push(Vec::with_capacity(Self::PAGE));
         }
-        let full = self.pages.len().saturating_sub(1).saturating_mul(PAGE);
+        let full = self.pages.len().saturating_sub(1).saturating_mul(Self::PAGE);
         let page = self.pages.last_mut().expect("pushed just now, if there was none");
         let index = full.saturating_add(page.len());
         page.push(Some(value));
@@ -43,7 +50,7 @@ impl<T> Pages<T> {
     }
 
     pub(super) fn remove(&mut self, index: u32) -> Option<T> {
-        let (page, place) = page_and_place(index);
+        let (page, place) = Self::page_and_place(index);
         let value = self.pages.get_mut(page)?.get_mut(place)?.take()?;
         self.left.push(index);
         Some(value)
@@ -56,9 +63,9 @@ impl<T> Pages<T> {
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
         (0..).zip(self.pages.iter_mut().flatten()).filter_map(|(index, value)| Some((index, value.as_mut()?)))
     }
-}
 
-fn page_and_place(index: u32) -> (usize, usize) {
-    let index = usize::try_from(index).expect("32 bits fit");
-    (index / PAGE, index % PAGE)
+    fn page_and_place(index: u32) -> (usize, usize) {
+        let index = usize::try_from(index).expect("32 bits fit");
+        (index.checked_div(Self::PAGE).unwrap_or(0), index.checked_rem(Self::PAGE).unwrap_or(0))
+    }
 }

@@ -199,7 +199,7 @@ impl Shard {
     pub(super) fn reschedule_used(&mut self, rules: &Rules, index: u32, now: Time) {
         let Some(account) = self.accounts.get(index) else { return };
         let is_due_soon = account.due <= tick_of(now.after(period(account, rules)));
-        if account.flight.is_none() && (!is_due_soon || account.runs_low(now)) {
+        if !account.is_in_flight() && (!is_due_soon || account.runs_low(now)) {
             self.reschedule(rules, index, now);
         }
     }

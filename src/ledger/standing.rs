@@ -25,7 +25,8 @@ pub(super) fn standing(
     account.roll_over(now);
     let terms = account.terms.as_deref()?;
     let requests_limit = rules.catalogue.requests_limit(terms, has_credits(terms, account.view.balance));
-    let requests = account.requests.as_mut().map(|rate| {
+    let mut rates = account.rates.as_deref_mut();
+    let requests = rates.as_mut().and_then(|rates| rates.requests.as_mut()).map(|rate| {
         rate.bury_dead(now);
         rate.standing([requests_limit], now)
     });
@@ -36,7 +37,7 @@ pub(super) fn standing(
     let expected = custom.unwrap_or(rules.catalogue.rates.start).map(|per_minute| Limit { per_minute, burst_seconds });
     let mut tokens = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
     let mut generated_p95 = None;
-    if let Some(model) = demand.rate_key.and_then(|key| account.models.iter_mut().find(|model| model.key == key)) {
+    if let Some(model) = demand.rate_key.and_then(|key| rates?.model_mut(key)) {
         model.rate.bury_dead(now);
         tokens = model.rate.standing(expected, now);
         generated_p95 = model.learned.p95();

@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod compact;
 mod properties;
 mod protocol;
 mod scripts;

@@ -405,7 +405,7 @@ impl World {
         let money = (&account.terms, &account.view, &account.lease, account.available, account.low_water);
         let asks = (account.rare(), account.spend, account.cost_recent);
         let times = (account.used_at, account.open, account.remembered_until);
-        let rates = if with_wishes { format!("{:?} {:?}", account.requests, account.models) } else { String::new() };
+        let rates = if with_wishes { format!("{:?}", account.rates) } else { String::new() };
         format!("{money:?} {asks:?} {times:?} {rates}")
     }
 
