@@ -84,9 +84,10 @@ impl<const N: usize> Rate<N> {
         if !self.is_heard() {
             return standing;
         }
+        let dead = self.are_dead(now);
         for (meter, standing) in self.meters.iter().zip(&mut standing) {
             standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: u32::from(self.burst_seconds) };
-            standing.chunk = self.live(meter, now);
+            standing.chunk = live(meter, dead);
             standing.bucket = Some(Bucket::with_level(meter.level.units(), self.level_at));
         }
         standing
@@ -111,23 +112,18 @@ impl<const N: usize> Rate<N> {
 
     /// How long ago something was.
     fn since(&self, moment: Moment, now: Time) -> Duration {
-        now.since(self.base.time(moment))
+        self.base.mark(now).since(moment)
     }
 
     /// Whether the chunks, the newest and the one before it, are dead.
     fn are_dead(&self, now: Time) -> (bool, bool) {
-        (now >= self.base.time(self.fresh_until), now >= self.base.time(self.old_until))
-    }
-
-    fn live(&self, meter: &Meter, now: Time) -> u64 {
-        let (fresh_dead, old_dead) = self.are_dead(now);
-        let fresh = if fresh_dead { 0 } else { meter.fresh };
-        let old = if old_dead { 0 } else { meter.old };
-        u64::from(fresh).saturating_add(u64::from(old))
+        let now = self.base.mark(now);
+        (now >= self.fresh_until, now >= self.old_until)
     }
 
     fn at_hand(&self, now: Time) -> [u64; N] {
-        std::array::from_fn(|place| self.meters.get(place).map_or(0, |meter| self.live(meter, now)))
+        let dead = self.are_dead(now);
+        std::array::from_fn(|place| self.meters.get(place).map_or(0, |meter| live(meter, dead)))
     }
 
     /// Lets the levels drain up to `now`, before anything changes them.
@@ -222,7 +218,8 @@ impl<const N: usize> Rate<N> {
 
     /// A chunk that is in use runs low.
     pub(super) fn runs_low(&self, now: Time) -> bool {
-        self.meters.iter().any(|meter| self.live(meter, now) < meter.next_second() / 2)
+        let dead = self.are_dead(now);
+        self.meters.iter().any(|meter| live(meter, dead) < meter.next_second() / 2)
     }
 
     /// When something should be said of this group: at once for waiting asks, ahead of need while it is used, and
@@ -273,7 +270,8 @@ impl<const N: usize> Rate<N> {
     /// Tokens at hand may run low within `ahead`.
     fn is_short_within(&self, ahead: Duration, now: Time) -> bool {
         let seconds = ahead.as_secs().saturating_add(2);
-        self.meters.iter().any(|meter| self.live(meter, now) < meter.next_second().saturating_mul(seconds))
+        let dead = self.are_dead(now);
+        self.meters.iter().any(|meter| live(meter, dead) < meter.next_second().saturating_mul(seconds))
     }
 
     /// What to say now, and to ask for if it would be short within `ahead`; asks that waited are answered by it. With
@@ -464,4 +462,11 @@ impl<const N: usize> Rate<N> {
             assert!(u64::from(meter.returned) <= meter.owed(), "no more tokens go back than were granted or charged");
         }
     }
+}
+
+/// What is left of the chunks that are not dead, of the newest and the one before it.
+fn live(meter: &Meter, (fresh_dead, old_dead): (bool, bool)) -> u64 {
+    let fresh = if fresh_dead { 0 } else { meter.fresh };
+    let old = if old_dead { 0 } else { meter.old };
+    u64::from(fresh).saturating_add(u64::from(old))
 }

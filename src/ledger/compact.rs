@@ -88,6 +88,13 @@ pub(super) struct Base(u32);
 /// Twelve days: when a base moves on, moments that are older than this seem to be as old as this.
 const AGE_MAX_MS: u64 = 1 << 30;
 
+impl Moment {
+    /// How long ago `earlier` was, by moments of the same base; zero if it lies ahead.
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::from(self.0.saturating_sub(earlier.0)))
+    }
+}
+
 impl Base {
     /// A second before `now`, so that a moment marked now is after the origin.
     pub(super) fn new(now: Time) -> Self {

@@ -1,7 +1,7 @@
 //! Values by a small index, a few beside each other: none moves, and finding one is one step.
 
-/// A page is a little smaller than this: an allocator has a size of its own for it, so that next to nothing is wasted, and
-/// memory that no value was put into yet is not touched.
+/// A page is no larger than this: accounts fill it exactly, an allocator has a size of its own for it, and memory that no
+/// value was put into yet is not touched.
 const PAGE_BYTES: usize = 16_384;
 
 /// A growing number of values. A place that was left is taken again.
@@ -11,10 +11,10 @@ pub(super) struct Pages<T> {
 }
 
 impl<T> Pages<T> {
-    /// Values in one page.
+    /// Values in one page: a power of two, so that a place is found without dividing.
     const PAGE: usize = match PAGE_BYTES.checked_div(size_of::<Option<T>>()) {
         Some(0) | None => 1,
-        Some(values) => values,
+        Some(values) => 1 << values.ilog2(),
     };
 
     pub(super) const fn new() -> Self {
@@ -66,6 +66,6 @@ impl<T> Pages<T> {
 
     fn page_and_place(index: u32) -> (usize, usize) {
         let index = usize::try_from(index).expect("32 bits fit");
-        (index.checked_div(Self::PAGE).unwrap_or(0), index.checked_rem(Self::PAGE).unwrap_or(0))
+        (index.checked_div(Self::PAGE).unwrap_or(0), index & Self::PAGE.saturating_sub(1))
     }
 }
