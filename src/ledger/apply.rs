@@ -244,6 +244,8 @@ fn believe_refusal(account: &mut Account, flight: &Flight, (free, is_final): (Cr
     let beyond = sum(sum(free, account.available), Credit::from_nanos(1));
     if is_final && free < flight.waited.least {
         account.refuse(beyond.min(flight.waited.least), now);
+        // Crumbs that help nobody here may add up to a request elsewhere. Who starves is not told that others do.
+        account.recalled = true;
     } else if free < flight.waited.sum {
         account.refuse(beyond, now);
     }

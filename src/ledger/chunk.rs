@@ -241,9 +241,7 @@ impl<const N: usize> Rate<N> {
             return Some(Time::default());
         }
         let gap = self.asked.after(REFILL_GAP);
-        let needed = self.meters.iter().any(|meter| meter.next_second() > 0);
-        let in_use = needed && now.since(self.used_at) < SECOND && self.is_heard();
-        let refill = in_use.then(|| {
+        let refill = self.is_in_use(now).then(|| {
             let ahead = self.fresh_until.before(REFILL_AHEAD);
             if self.runs_low(now) { gap } else { ahead.max(gap) }
         });
@@ -268,8 +266,26 @@ impl<const N: usize> Rate<N> {
         self.asked.after(if soon { every } else { every.max(REPORT_SMALL) })
     }
 
-    /// What to say now; asks that waited are answered by it. With `closing` nothing is asked for.
-    pub(super) fn say(&mut self, closing: bool, now: Time) -> Said<N> {
+    /// Something should be said now, or within `ahead` as things go.
+    pub(super) fn is_due(&self, every: Duration, ahead: Duration, now: Time) -> bool {
+        let is_short = !ahead.is_zero() && self.is_in_use(now) && self.is_short_within(ahead, now);
+        is_short || self.due_at(every, now).is_some_and(|at| at <= now.after(ahead))
+    }
+
+    fn is_in_use(&self, now: Time) -> bool {
+        let needed = self.meters.iter().any(|meter| meter.next_second() > 0);
+        needed && now.since(self.used_at) < SECOND && self.is_heard()
+    }
+
+    /// Tokens at hand may run low within `ahead`.
+    fn is_short_within(&self, ahead: Duration, now: Time) -> bool {
+        let seconds = ahead.as_secs().saturating_add(2);
+        self.meters.iter().any(|meter| self.live(meter, now) < meter.next_second().saturating_mul(seconds))
+    }
+
+    /// What to say now, and to ask for if it would be short within `ahead`; asks that waited are answered by it. With
+    /// `closing` nothing is asked for.
+    pub(super) fn say(&mut self, ahead: Duration, closing: bool, now: Time) -> Said<N> {
         self.bury_dead(now);
         self.turn_second(now);
         if (self.is_heard() && now.since(self.answered) > SILENCE) || self.seq > SEQ_MAX {
@@ -280,7 +296,8 @@ impl<const N: usize> Rate<N> {
         (self.dirty, self.pressing) = (false, false);
         let in_use = now.since(self.used_at) < SECOND && !closing;
         let (fresh_until, old_until) = (self.fresh_until, self.old_until);
-        let ahead = now.after(REFILL_AHEAD);
+        let refills = !ahead.is_zero() && self.is_short_within(ahead, now);
+        let ahead = now.after(REFILL_AHEAD.max(ahead));
         let waits = self.waiting.take().map_or(Waits { most: [0; N], sum: [0; N] }, |waits| *waits);
         if closing {
             self.drain(now);
@@ -304,7 +321,8 @@ impl<const N: usize> Rate<N> {
                 // The pool lends all that is needed or nothing, so asks that wait together need no more than there is.
                 let room = if is_heard { bucket.room(limit, now) } else { 0 };
                 *need = most.max(sum.min(room)).saturating_sub(lasting);
-                *want = meter.next_second().max(sum).saturating_sub(lasting).max(*need);
+                let wanted = meter.next_second().max(sum);
+                *want = if refills { wanted } else { wanted.saturating_sub(lasting) }.max(*need);
             }
             meter.tell();
         }

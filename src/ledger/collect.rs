@@ -90,19 +90,21 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     let limit = account.requests_limit(rules);
     let mut flight = Box::new(flight(account));
     let mut rates = Vec::new();
+    // What would soon have to be said by itself goes along.
+    let ahead = if is_due(sync_due) { every } else { Duration::ZERO };
     if let Some(rate) = &mut account.requests
-        && is_due(rate.due_at(every, now))
+        && rate.is_due(every, ahead, now)
     {
         flight.groups.push(requests_in_flight(rate));
-        rates.push(requests_message(rules, limit, rate.say(false, now)));
+        rates.push(requests_message(rules, limit, rate.say(ahead, false, now)));
     }
     for model in &mut account.models {
-        if is_due(model.rate.due_at(every, now)) {
+        if model.rate.is_due(every, ahead, now) {
             flight.groups.push(model_in_flight(model));
             let terms = account.terms.as_deref();
             let custom = terms.and_then(|terms| custom_limits(rules, terms, model.key));
             let seed = custom.unwrap_or(rules.catalogue.rates.start);
-            rates.push(model_message(rules, group_name(rules, model.key), seed, model.rate.say(false, now)));
+            rates.push(model_message(rules, group_name(rules, model.key), seed, model.rate.say(ahead, false, now)));
         }
     }
     let sync = is_due(sync_due).then(|| {
@@ -135,11 +137,11 @@ fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     let mut rates = Vec::new();
     if let Some(rate) = &mut account.requests {
         flight.groups.push(requests_in_flight(rate));
-        rates.push(requests_message(rules, limit, rate.say(true, now)));
+        rates.push(requests_message(rules, limit, rate.say(Duration::ZERO, true, now)));
     }
     for model in &mut account.models {
         flight.groups.push(model_in_flight(model));
-        let said = model.rate.say(true, now);
+        let said = model.rate.say(Duration::ZERO, true, now);
         rates.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
     }
     let sync = sync_message(account, rules, true, &mut flight, now);
@@ -178,7 +180,8 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     } else {
         return_idle(account, rules, now);
     }
-    account.spend.sample(account.lease.used, now);
+    // Holds take rights as they open, long before their usage is booked.
+    account.spend.sample(sum(account.lease.used, account.lease.held), now);
     let closing = bye || declare;
     let waits = account.rare().waiting;
     let waiting = waits.need(sum(account.available, account.lease.unheld()));

@@ -86,17 +86,19 @@ pub(super) fn idle_return_after(account: &Account) -> Duration {
     if account.recalled || account.available < few { IDLE_RETURN_LOW } else { IDLE_RETURN }
 }
 
-/// Free rights to keep at hand: what is spent in two periods, or a few requests, within the catalogue's rule.
+/// Free rights to keep at hand: what is spent in two periods, or a few requests, within the catalogue's rule. A share of
+/// the rest that is less than one request helps nobody here, and may help somebody elsewhere.
 pub(super) fn ahead(account: &Account, rules: &Rules) -> Credit {
     let rule = rules.catalogue.lease;
     let spent = account.spend.over(period(account, rules).saturating_mul(2));
-    let wanted = spent.max(times(account.cost_recent, REQUESTS_AHEAD));
+    let wanted = spent.max(times(account.cost_recent, REQUESTS_AHEAD)).min(rule.max);
     if account.lease.answered().is_none() {
-        return wanted.min(rule.max);
+        return wanted;
     }
     let lendable = account.available.plus(account.lease.unheld());
     let share = i128::from(lendable.nanos()).saturating_mul(i128::from(rule.max_percent)) / 100;
-    wanted.min(rule.max).min(Credit::from_nanos(i64::try_from(share).unwrap_or(i64::MAX)))
+    let share = Credit::from_nanos(i64::try_from(share).unwrap_or(i64::MAX));
+    if share < account.cost_recent { Credit::ZERO } else { wanted.min(share) }
 }
 
 pub(super) fn unneeded(account: &Account, rules: &Rules) -> Credit {

@@ -33,6 +33,8 @@ pub struct PoolRules {
     pub next_sync_max: Duration,
     /// Each holder of an account waits at least this long for every holder there is.
     pub sync_spacing: Duration,
+    /// As [`PoolRules::sync_spacing`], while there is plenty.
+    pub sync_spacing_healthy: Duration,
     /// Silent sessions, and tombstones, that one call ends at most.
     pub reap_max: usize,
     /// Records of one account, tombstones included.
@@ -70,16 +72,18 @@ impl Default for PoolRules {
             tombstones: Duration::from_hours(72),
             // One round of every holder.
             starving: Duration::from_secs(2),
-            // A person does not notice it, and rights come back from others within a few of them.
-            next_sync_scarce: Duration::from_millis(200),
+            // A person hardly notices it, and rights come back from others within a few of them.
+            next_sync_scarce: Duration::from_millis(500),
             // Only new credit helps, which has to be seen within two seconds.
             next_sync_blocked: Duration::from_secs(1),
-            // Changed terms take effect within two seconds, the round included.
+            // Changed terms take effect within two seconds, the round included, where seven sidecars or fewer use the account.
             next_sync_healthy: Duration::from_millis(1_500),
             // A twelfth of a lease's life.
             next_sync_max: Duration::from_secs(5),
             // 1,000 syncs a second of one account: 4 % of what one key can bear.
             sync_spacing: Duration::from_millis(1),
+            // Five calls a second, however many share the account, up to where the longest wait is the shorter one.
+            sync_spacing_healthy: Duration::from_millis(200),
             // Bounds a call, and still ends silent sessions faster than they can come.
             reap_max: 4,
             // 4,096 records of some 80 bytes make 330 kB, which is the most to read and write for one sync.

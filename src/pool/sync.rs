@@ -39,9 +39,11 @@ impl Pool {
             self.make_way(&key, rules);
         }
         self.reap(&key, rules);
+        let out = merged.as_ref().map(|merged| &merged.record).or(self.sessions.get(&key)).map(Record::outstanding);
+        let lacking = request.need.minus(out.unwrap_or_default());
         let hungry = merged.is_some_and(|merged| self.take(&key, request, merged, rules));
         self.announce(rules);
-        Ok(self.reply(&key, request, hungry, rules))
+        Ok(self.reply(&key, request, (hungry, lacking), rules))
     }
 
     /// What the session's record becomes; `None` where the request has nothing new to say to it.
@@ -98,8 +100,9 @@ impl Pool {
             self.end(key, Stage::Closed(self.now));
             return false;
         }
+        let lacking = request.need.minus(merged.record.outstanding());
         let hungry = self.lend(key, request, rules);
-        self.renew(key, request, rules);
+        self.renew(key, lacking, rules);
         hungry
     }
 
@@ -132,15 +135,15 @@ impl Pool {
         u32::try_from(others.count()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    fn renew(&mut self, key: &Key, request: &SyncRequest, rules: &PoolRules) {
-        let (ttl, now) = (self.ttl(key, request, rules), self.now);
+    fn renew(&mut self, key: &Key, lacking: Credit, rules: &PoolRules) {
+        let (ttl, now) = (self.ttl(key, lacking, rules), self.now);
         if let Some(record) = self.sessions.get_mut(key) {
             record.renew(now, ttl);
         }
     }
 
-    fn ttl(&self, asker: &Key, request: &SyncRequest, rules: &PoolRules) -> Duration {
-        if self.is_scarce(asker, request, rules) { rules.ttl_scarce } else { rules.ttl }
+    fn ttl(&self, asker: &Key, lacking: Credit, rules: &PoolRules) -> Duration {
+        if self.is_scarce(asker, lacking, rules) { rules.ttl_scarce } else { rules.ttl }
     }
 
     /// A repeated request is never told of a longer life than the pool itself remembers.
@@ -148,13 +151,20 @@ impl Pool {
         if record.is_open() { elapsed(self.now, record.expires) } else { Duration::ZERO }
     }
 
-    /// Less is left than some requests of each holder.
-    fn is_scarce(&self, asker: &Key, request: &SyncRequest, rules: &PoolRules) -> bool {
+    /// Less is left than some requests of each holder, like the one that waits or typical ones. `lacking` is what the
+    /// asker had too little for its need: what running requests hold is lent already and says nothing of the next one.
+    fn is_scarce(&self, asker: &Key, lacking: Credit, rules: &PoolRules) -> bool {
         let requests = self.holders(asker).saturating_mul(rules.scarce_requests);
-        self.room().divided_by(requests) < request.need.max(rules.request_typical)
+        self.room().divided_by(requests) < lacking.max(rules.request_typical)
     }
 
-    fn reply(&self, key: &Key, request: &SyncRequest, hungry: bool, rules: &PoolRules) -> SyncReply {
+    fn reply(
+        &self,
+        key: &Key,
+        request: &SyncRequest,
+        (hungry, lacking): (bool, Credit),
+        rules: &PoolRules,
+    ) -> SyncReply {
         let record = self.sessions.get(key).expect("a request that was not refused has a record");
         let available = self.room().at_least_zero();
         let terms_differ = request.terms_known != self.terms_version;
@@ -163,7 +173,7 @@ impl Pool {
             seq: record.seq,
             granted: record.granted,
             reclaimed: record.reclaimed,
-            ttl: self.lease_left(record).min(self.ttl(key, request, rules)),
+            ttl: self.lease_left(record).min(self.ttl(key, lacking, rules)),
             available,
             is_final: hungry || !available.is_positive(),
             recall: !hungry && self.now < self.starving_until,
@@ -173,20 +183,20 @@ impl Pool {
             terms: terms_differ.then(|| Arc::clone(&self.terms)),
             view: self.view(self.now),
             ops: self.ops,
-            next_sync: self.next_sync(key, request, record, rules),
+            next_sync: self.next_sync(key, lacking, record, rules),
         }
     }
 
-    fn next_sync(&self, asker: &Key, request: &SyncRequest, record: &Record, rules: &PoolRules) -> Duration {
+    fn next_sync(&self, asker: &Key, lacking: Credit, record: &Record, rules: &PoolRules) -> Duration {
         let others_hold = record.outstanding() < self.leased && self.terms.suspension == Suspension::None;
-        let wait = if !self.is_scarce(asker, request, rules) {
-            rules.next_sync_healthy
+        let (wait, spacing) = if !self.is_scarce(asker, lacking, rules) {
+            (rules.next_sync_healthy, rules.sync_spacing_healthy)
         } else if self.room().is_positive() || others_hold {
-            rules.next_sync_scarce
+            (rules.next_sync_scarce, rules.sync_spacing)
         } else {
-            rules.next_sync_blocked
+            (rules.next_sync_blocked, rules.sync_spacing)
         };
-        let fair = rules.sync_spacing.saturating_mul(self.holders(asker));
+        let fair = spacing.saturating_mul(self.holders(asker));
         wait.max(fair).min(rules.next_sync_max)
     }
 }

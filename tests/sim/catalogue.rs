@@ -16,7 +16,7 @@ pub fn catalogue(tight: bool) -> Arc<Catalogue> {
     Arc::clone(if tight { &TIGHT } else { &AMPLE })
 }
 
-fn with_rates(requests_per_minute: u64, start: [u64; 3]) -> Catalogue {
+pub fn with_rates(requests_per_minute: u64, start: [u64; 3]) -> Catalogue {
     let mut catalogue = Catalogue::parse(FIREWORKS_2026_10).expect("the shipped catalogue is valid");
     catalogue.requests.per_minute = requests_per_minute;
     catalogue.rates.controller = Controller::Fixed;

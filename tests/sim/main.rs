@@ -14,6 +14,7 @@ mod client;
 mod ending;
 mod event;
 mod faults;
+mod fleet;
 mod misfortune;
 mod mutants;
 mod network;

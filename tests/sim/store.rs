@@ -7,7 +7,7 @@ use std::time::Duration;
 use tollgate::clock::UnixMs;
 use tollgate::decision::Credit;
 use tollgate::decision::terms::Terms;
-use tollgate::pool::message::{Group, RateReply, RateRequest};
+use tollgate::pool::message::{Group, RateReply, RateRequest, StepProposal};
 use tollgate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId};
 
 use crate::mutants::{Call, Saboteur};
@@ -82,6 +82,14 @@ impl Store {
         });
         let rates = message.rates.iter().map(|rate| self.rate(&message.account, &message.session, rate, now)).collect();
         Reply { account: Arc::clone(&message.account), sync, rates }
+    }
+
+    /// New limits for one group, where nothing changed since they were worked out.
+    pub fn propose(&mut self, step: &StepProposal, at: Duration) {
+        let now = self.now(at);
+        if let Some(pool) = self.disk.rates.get_mut(&(Arc::clone(&step.account), step.group.clone())) {
+            pool.propose(step, &self.rate_rules, now);
+        }
     }
 
     fn rate(

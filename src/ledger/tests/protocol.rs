@@ -111,6 +111,33 @@ fn near_empty_idle_rights_go_back_soon() {
 }
 
 #[test]
+fn crumbs_that_do_not_cover_what_waits_go_back_at_once() {
+    check(
+        "pay 0.008
+         serve r1 1000+500 => admitted $0.005 out 500
+         settle r1 1000/0/400
+         ask r2 1000+500 => short $0.005 tokens [1000, 1000, 500]
+         round => sync rates 1
+         pool => used $0.0044 leased $0.0006 month 2026-10 $0.0044
+         wait 200ms
+         round => sync rates 1
+         pool => used $0.0044 leased $0.00 month 2026-10 $0.0044",
+    );
+}
+
+#[test]
+fn long_requests_are_lent_for_as_they_are_admitted() {
+    let requests: String =
+        (1..=100).map(|number| format!("serve r{number} 1000+500 batch\nwait 20ms\nround\n")).collect();
+    let script = format!(
+        "pay 1000
+         {requests}
+         sums => held $0.25 free $0.16875"
+    );
+    check(&script);
+}
+
+#[test]
 fn the_last_words_are_repeated_until_they_are_heard() {
     check(
         "pay 10
@@ -120,7 +147,7 @@ fn the_last_words_are_repeated_until_they_are_heard() {
          lose reply => bye rates 2
          ask r2 1000+500 => short $0.005 requests 1 tokens [1000, 1000, 500]
          round => bye rates 2
-         round => sync
+         round => sync rates 1
          ask r2 1000+500 => admitted $0.005 out 500
          settle r2 1000/0/500
          wait 2s

@@ -385,7 +385,7 @@ fn holds_above_what_is_lent_ahead_leave_room_for_more() {
          serve r2 1000+20000 n=128 batch => admitted $7.681 out 2560000
          settle r1 200000/0/16000
          wait 2s
-         round => sync
+         round => sync rates 1
          sums => held $7.681 free $5.00",
     );
 }

@@ -129,8 +129,8 @@ fn leases_are_short_and_syncs_frequent_where_credit_is_scarce() {
     let cases = [
         // credits, need, life of the lease, next sync in ms
         ("100", "0.01", 60, 1_500),
-        ("1", "0.5", 10, 200),    // less than 20 such requests
-        ("0.1", "0.01", 10, 200), // less than 20 typical requests
+        ("1", "0.5", 10, 500),    // less than 20 such requests
+        ("0.1", "0.01", 10, 500), // less than 20 typical requests
         ("0", "0.01", 10, 1_000), // only new credit helps
     ];
     for (credits, need, ttl, next) in cases {
@@ -145,7 +145,22 @@ fn a_whale_on_every_sidecar_is_slowed_down() {
     let mut pool = pool("1000000");
     let waits: Vec<_> = (0..3_000).map(|run| Asker::new(run).borrow(&mut pool, usd("1"), usd("0"), START)).collect();
     assert_eq!(waits[0].next_sync, Duration::from_millis(1_500));
-    assert_eq!(waits[2_999].next_sync, Duration::from_secs(3));
+    assert_eq!(waits[9].next_sync, Duration::from_secs(2));
+    assert_eq!(waits[2_999].next_sync, Duration::from_secs(5));
+    // Where credit is scarce, it has to be heard of sooner.
+    let mut pool = super::pool("100");
+    let waits: Vec<_> = (0..600).map(|run| Asker::new(run).borrow(&mut pool, usd("0.1"), usd("0"), START)).collect();
+    assert_eq!(waits[599].next_sync, Duration::from_millis(600));
+}
+
+#[test]
+fn what_running_requests_hold_makes_nothing_scarce() {
+    let mut pool = pool("100");
+    let mut asker = Asker::new(1);
+    asker.borrow(&mut pool, usd("20"), usd("20"), START);
+    let healthy = (Duration::from_secs(60), Duration::from_millis(1_500));
+    let reply = asker.borrow(&mut pool, usd("20"), usd("20"), at(1));
+    assert_eq!((reply.ttl, reply.next_sync), healthy);
 }
 
 type Spoil = fn(&mut SyncRequest, Credit);

@@ -240,10 +240,10 @@ fn a_call_reaps_at_most_four_and_the_earliest_first() {
 fn store_time_never_runs_back() {
     let mut pool = pool_on(returning(), "100");
     let mut asker = Asker::new(1);
-    asker.borrow(&mut pool, usd("5"), usd("5"), at(1_000));
-    asker.borrow(&mut pool, usd("5"), usd("5"), at(0));
+    asker.borrow(&mut pool, usd("1"), usd("1"), at(1_000));
+    asker.borrow(&mut pool, usd("1"), usd("1"), at(0));
     let expires = pool.sessions.values().map(|record| record.expires).max();
-    assert_eq!((pool.now, expires), (at(1_000), Some(at(1_010))));
+    assert_eq!((pool.now, expires), (at(1_000), Some(at(1_060))));
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn numbers(rules: &Rules) -> String {
     code
 }
 
-fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 20] {
+fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
     let nanos = |credit: crate::decision::Credit| u128::from(credit.nanos().unsigned_abs());
     [
         ("LEASE_MAX", nanos(rules.lease_max)),
@@ -122,6 +122,7 @@ fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 20] {
         ("NEXT_SYNC_HEALTHY", rules.next_sync_healthy.as_millis()),
         ("NEXT_SYNC_MAX", rules.next_sync_max.as_millis()),
         ("SYNC_SPACING", rules.sync_spacing.as_millis()),
+        ("SYNC_SPACING_HEALTHY", rules.sync_spacing_healthy.as_millis()),
         ("REAP_MAX", count(rules.reap_max)),
         ("SESSIONS_MAX", count(rules.sessions_max)),
         ("MONTHS_KEPT", count(rules.months_kept)),

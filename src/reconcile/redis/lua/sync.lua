@@ -176,10 +176,11 @@ local function holders(visit)
   return live + 1
 end
 
--- Less is left than some requests of each holder.
-local function is_scarce(visit, q)
+-- Less is left than some requests of each holder, like the one that waits or typical ones. What the asker lacks is what it had
+-- too little for its need: what running requests hold is lent already and says nothing of the next one.
+local function is_scarce(visit)
   local usd, nanos = room(visit.a)
-  return divided(usd, nanos, visit.holders * SCARCE_REQUESTS) < max(q.need, REQUEST_TYPICAL)
+  return divided(usd, nanos, visit.holders * SCARCE_REQUESTS) < max(visit.lacking, REQUEST_TYPICAL)
 end
 
 -- Books what was reported and lends what is wished for. True where the need was not met.
@@ -197,7 +198,7 @@ local function take(visit, q, news)
     return false
   end
   local is_hungry = not q.declares and lend(visit, record, q)
-  visit.is_scarce = is_scarce(visit, q)
+  visit.is_scarce = is_scarce(visit)
   local ttl = visit.is_scarce and TTL_SCARCE or TTL_HEALTHY
   if record[EXPIRES] <= a[NOW] + ttl then record[EXPIRES], record[TTL] = a[NOW] + ttl, ttl end
   return is_hungry
@@ -205,13 +206,14 @@ end
 
 -- Until the next sync.
 local function next_sync(visit, usd, nanos)
-  local a, wait = visit.a, NEXT_SYNC_HEALTHY
+  local a, wait, spacing = visit.a, NEXT_SYNC_HEALTHY, SYNC_SPACING_HEALTHY
   if visit.is_scarce then
+    spacing = SYNC_SPACING
     local others_hold = a[SUSPENDED] == 0 and exceeds(a, LEASED, outstanding(visit.record))
     local helps = usd > 0 or usd == 0 and nanos > 0 or others_hold
     wait = helps and NEXT_SYNC_SCARCE or NEXT_SYNC_BLOCKED
   end
-  return min(max(wait, SYNC_SPACING * visit.holders), NEXT_SYNC_MAX)
+  return min(max(wait, spacing * visit.holders), NEXT_SYNC_MAX)
 end
 
 local function reply(visit, q, is_hungry)
@@ -277,9 +279,10 @@ function sync(account, a, session, text, time)
   if visit.generations then make_way(visit) end
   reap(visit)
   visit.holders = holders(visit)
+  visit.lacking = q.need - outstanding(news and news.record or visit.record)
   local is_hungry = news and take(visit, q, news)
   local events = announce(account, a)
-  if visit.is_scarce == nil then visit.is_scarce = is_scarce(visit, q) end
+  if visit.is_scarce == nil then visit.is_scarce = is_scarce(visit) end
   local answer = reply(visit, q, is_hungry)
   if news then note_due(a, visit.record) end
 

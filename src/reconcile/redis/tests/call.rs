@@ -472,6 +472,7 @@ fn rules(dice: &mut Dice) -> Rules {
     pool.dust = Credit::from_nanos(*dice.one(&[0, 5, 1_200_000]));
     pool.request_typical = Credit::from_nanos(*dice.one(&[1, 12_000_000]));
     pool.sync_spacing = Duration::from_millis(*dice.one(&[1, 900]));
+    pool.sync_spacing_healthy = Duration::from_millis(*dice.one(&[1, 700]));
     pool.thresholds = dice.one(&[vec![80, 100], vec![], vec![100, 1, 50]]).clone();
     rules
 }
