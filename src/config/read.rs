@@ -124,7 +124,7 @@ fn store_at(top: &mut Fields<'_>, demo: bool) -> Option<StoreAt> {
         return Some(StoreAt::File(text.into()));
     }
     // Not the text itself: it may have a password.
-    match Address::parse(&text, &access?) {
+    match Address::parse_with(&text, &access?) {
         Ok(address) => Some(StoreAt::Server { address: Box::new(address), prefix: prefix? }),
         Err(error) => {
             field.fault(format!(

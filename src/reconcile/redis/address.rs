@@ -63,7 +63,12 @@ impl fmt::Debug for Address {
 impl Address {
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+cluster://…HOST:PORT,HOST:PORT`, or
     /// `redis+sentinel://…HOST:PORT,HOST:PORT/MASTER[/DATABASE]`; with `rediss` over TLS. Or why it is none.
-    pub fn parse(url: &str, access: &Access) -> Result<Self, RedisError> {
+    pub fn parse(url: &str) -> Result<Self, RedisError> {
+        Self::parse_with(url, &Access::default())
+    }
+
+    /// As [`Address::parse`], with what the URL does not say.
+    pub fn parse_with(url: &str, access: &Access) -> Result<Self, RedisError> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("it has no scheme"))?;
         let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
         if !["redis", "rediss"].contains(&base) {

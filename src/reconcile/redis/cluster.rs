@@ -1,5 +1,9 @@
 //! A cluster of servers: which of them has which slots, and calls that are sent there and follow when slots move.
 //!
+//! While a slot moves, its old server answers ASK for keys that it has no more. It takes a bucket's tag for such a key, for
+//! there is no key of that name, and the new server may have only some of an account's keys: a script would find half an
+//! account there. So ASK is followed by calls that name their keys whole; the others fail until the slot has moved.
+//!
 //! The crate's own client for clusters is not used: it follows MOVED and ASK only together with retries of what failed for
 //! other reasons, and it sends a pipeline to one server.
 
@@ -122,7 +126,8 @@ impl Cluster {
                 Ok(answers) => {
                     for (call, answer) in part.into_iter().zip(answers) {
                         is_doubtful |= is_sign_of_change(&answer);
-                        onward.extend(elsewhere(&answer).map(|(to, asking)| Errand { call, to, asking }));
+                        let next = elsewhere(&answer).map(|(to, asking)| Errand { call, to, asking });
+                        onward.extend(next.filter(|next| !next.asking || calls[call].names_its_keys()));
                         ran[call] = checked(answer);
                     }
                 }

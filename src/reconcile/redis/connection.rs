@@ -20,6 +20,13 @@ pub(super) struct Call<'a> {
     pub args: Vec<Vec<u8>>,
 }
 
+impl Call<'_> {
+    /// Whether `keys` are whole. A bucket's tag is only the beginning of keys, and none itself.
+    pub fn names_its_keys(&self) -> bool {
+        self.keys.iter().all(|key| !key.ends_with(':'))
+    }
+}
+
 /// What calls are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {

@@ -7,7 +7,7 @@ use redis::Value;
 use tokio::runtime::Runtime;
 
 use super::super::accounts::arguments;
-use super::super::address::{Access, Address};
+use super::super::address::Address;
 use super::super::answer::text;
 use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, RATE, STATE, Script};
@@ -67,7 +67,7 @@ impl World {
     pub fn new(url: &str, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let rules = rules(&mut dice);
-        let connection = Connection::to(&Address::parse(url, &Access::default()).unwrap(), PATIENCE).unwrap();
+        let connection = Connection::to(&Address::parse(url).unwrap(), PATIENCE).unwrap();
         let store = Redis::with_clock(connection, &format!("world-{seed}"), &rules, CLOCK);
         let guests = (0..ACCOUNTS.len()).flat_map(|account| {
             let id =
