@@ -170,6 +170,7 @@ impl Rounds {
         let mut failures = 0;
         while Instant::now() < deadline {
             let now = self.clock.now();
+            self.declare_to_another();
             let messages = self.ledger.collect_bye(now, self.settings.batch_max);
             if messages.is_empty() {
                 return true;
@@ -221,9 +222,7 @@ impl Rounds {
 
     async fn say_what_is_due(&self) -> Result<(), StoreError> {
         let round = self.waiting.begin();
-        if self.store.take_replaced() {
-            self.ledger.declare_all(self.clock.now().time);
-        }
+        self.declare_to_another();
         for _ in 0..EXCHANGES_MAX {
             let now = self.clock.now();
             let messages = self.ledger.collect(now, self.settings.batch_max);
@@ -238,6 +237,13 @@ impl Rounds {
         }
         self.nudge();
         Ok(())
+    }
+
+    /// A store that was replaced may have forgotten what it lent: it is told before it is asked for more.
+    fn declare_to_another(&self) {
+        if self.store.take_replaced() {
+            self.ledger.declare_all(self.clock.now().time);
+        }
     }
 
     fn probe_is_due(&self) -> bool {

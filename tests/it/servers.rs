@@ -178,16 +178,13 @@ async fn calls_follow_a_slot_that_moved_and_never_see_half_an_account() {
     let _: () = from.ask(&format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}")).await;
     let keys: Vec<String> = from.ask(&format!("CLUSTER GETKEYSINSLOT {slot} 100")).await;
     let (first, rest) = keys.split_first().expect("an account has keys");
-    let migrate = async |key: &String| {
-        let _: () = from.ask(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port)).await;
-    };
-    migrate(first).await;
+    from.migrate(first, to).await;
     assert!(spends(&sidecar, "acme", "two").await, "a lease needs no store");
     let request = api::GetAccountRequest { account: "acme".into() };
     let refused = sidecar.accounts().await.get_account(request).await.expect_err("its slot moves");
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
     for key in rest {
-        migrate(key).await;
+        from.migrate(key, to).await;
     }
     for server in [to, from] {
         let _: () = server.ask(&format!("CLUSTER SETSLOT {slot} NODE {to_id}")).await;

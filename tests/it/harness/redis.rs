@@ -52,18 +52,28 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// What it answers to one command, over a connection of its own.
+    /// What it answers to one command without spaces in its words, over a connection of its own.
     pub async fn ask<T: FromRedisValue>(&self, command: &str) -> T {
         ask(self.port, command).await.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// Moves a key to the server that takes its slot over.
+    pub async fn migrate(&self, key: &str, to: &Self) {
+        let port = to.port.to_string();
+        let moved = words(self.port, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
+        moved.unwrap_or_else(|error: redis::RedisError| panic!("{key}: {error}"))
     }
 }
 
 /// What the server on `port` answers to one command.
 pub async fn ask<T: FromRedisValue>(port: u16, command: &str) -> RedisResult<T> {
+    words(port, &command.split(' ').collect::<Vec<_>>()).await
+}
+
+async fn words<T: FromRedisValue>(port: u16, words: &[&str]) -> RedisResult<T> {
     let client = redis::Client::open(("127.0.0.1", port))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
-    let mut words = command.split(' ');
-    let mut command = redis::cmd(words.next().unwrap_or_default());
+    let mut command = redis::Cmd::new();
     for word in words {
         command.arg(word);
     }
