@@ -60,7 +60,7 @@ pub enum StoreAt {
     /// In a file, for one machine.
     File(PathBuf),
     /// On a server, for many sidecars; its keys begin with `prefix`.
-    Server { address: Address, prefix: String },
+    Server { address: Box<Address>, prefix: String },
 }
 
 /// Where the process listens.

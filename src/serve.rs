@@ -12,6 +12,7 @@ use tollgate::cli::{CliError, demo};
 use tollgate::config::table::Flags;
 use tollgate::config::{self, Settings, Sources, StoreAt};
 use tollgate::fields::Faults;
+use tollgate::reconcile::checkup::Fitness;
 use tollgate::reconcile::embedded::OpenError;
 use tollgate::telemetry::{self, LogError};
 use tollgate::transport::http::{Pages, Unready, serve_http};
@@ -102,17 +103,18 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
     });
     let (stop_loops, loops_stop) = watch::channel(false);
     let rounds = rooms.spawn_loops(&loops_stop);
-    let pages = Pages { metrics: rooms.metrics.clone(), refresh: Arc::new(|| {}), ready: unready };
+    let (warn, warnings) = watch::channel(Vec::new());
+    let pages = Pages { metrics: rooms.metrics.clone(), refresh: Arc::new(|| {}), ready: unready, warnings };
     tokio::spawn(serve_http(pages, ports.http_listener.try_clone()?, until(loops_stop)));
     let (stop_serving, serving_stop) = watch::channel(false);
     let mut servers = rooms.start_servers(&settings, &mut ports, &health, &serving_stop)?;
     step_back();
 
-    ready.send_replace(None);
-    greet(&settings, &ports, is_demo).await?;
+    let show = Show { ready: &ready, warn, is_demo };
     let mut served = tokio::select! {
         () = signals.next() => Ok(()),
         ended = servers.recv() => ended.unwrap_or(Ok(())),
+        failed = show.follow(rooms.checkup.fitness(), &settings, &ports) => return Err(failed),
     };
 
     tracing::info!("stopping: no new requests; those that run may finish");
@@ -142,6 +144,35 @@ fn step_back() {
     let thread = rustix::thread::gettid();
     if let Err(error) = rustix::process::setpriority_process(Some(thread), BACKGROUND_NICENESS) {
         tracing::debug!(%error, "background work keeps its priority");
+    }
+}
+
+/// Shows whether requests may come.
+struct Show<'a> {
+    ready: &'a watch::Sender<Unready>,
+    warn: watch::Sender<Vec<Arc<str>>>,
+    is_demo: bool,
+}
+
+impl Show<'_> {
+    /// Follows the store's fitness for ever, and greets when it is ready first.
+    async fn follow(self, mut fitness: watch::Receiver<Fitness>, settings: &Settings, ports: &Ports) -> Failure {
+        let mut has_greeted = false;
+        loop {
+            let Fitness { unready, warnings } = fitness.borrow_and_update().clone();
+            let is_ready = unready.is_none();
+            self.ready.send_replace(unready);
+            self.warn.send_replace(warnings);
+            if is_ready && !has_greeted {
+                has_greeted = true;
+                if let Err(failure) = greet(settings, ports, self.is_demo).await {
+                    return failure;
+                }
+            }
+            if fitness.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub const ACCOUNTS: &str = "tollgate_accounts";
 pub const ROUNDS: &str = "tollgate_rounds_total";
 pub const ROUND_SECONDS: &str = "tollgate_round_seconds";
 pub const POOL_AGE_SECONDS: &str = "tollgate_pool_age_seconds";
+/// Label: `fault` (`unreachable`, `part_unreachable`, `eviction`, `read_only`, `version`, `persistence`, `clock`,
+/// `unchecked`).
+pub const STORE_FAULT: &str = "tollgate_store_fault";
 pub const KEYS_UNKNOWN: &str = "tollgate_keys_unknown_total";
 pub const KEY_LOOKUPS_REFUSED: &str = "tollgate_key_lookups_refused_total";
 
@@ -65,6 +68,7 @@ pub fn describe() {
     describe_counter!(ROUNDS, "Rounds with the store, by result.");
     describe_histogram!(ROUND_SECONDS, Unit::Seconds, "From sending a round to its replies or its failure.");
     describe_gauge!(POOL_AGE_SECONDS, Unit::Seconds, "Since the store last answered a round or a probe.");
+    describe_gauge!(STORE_FAULT, "1 where this is wrong with the store; the log says what to do about it.");
     describe_counter!(KEYS_UNKNOWN, "API keys presented that belong to nobody.");
     describe_counter!(KEY_LOOKUPS_REFUSED, "Keys not looked up because too many look-ups were under way.");
 }

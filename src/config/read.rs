@@ -15,7 +15,7 @@ use crate::fields::{Fault, Faults, Field, Fields, Reader};
 use crate::gate::GateSettings;
 use crate::ledger::{Allowance, LedgerSettings};
 use crate::reconcile::RoundSettings;
-use crate::reconcile::redis::Address;
+use crate::reconcile::redis::{Access, Address};
 use crate::telemetry::LogFormat;
 use crate::transport::headers::RateUnit;
 use crate::transport::identity::{IdentitySettings, MetadataPath};
@@ -118,20 +118,45 @@ fn store_at(top: &mut Fields<'_>, demo: bool) -> Option<StoreAt> {
     if !field.is_there() && !demo {
         field.fault("is missing; name the file to keep accounts in, as in /var/lib/tollgate/tollgate.redb, or a server, as in redis://localhost:6379, or try it with --demo");
     }
+    let access = access(top);
     let text = field.text()?;
     if !text.contains("://") {
         return Some(StoreAt::File(text.into()));
     }
     // Not the text itself: it may have a password.
-    match Address::parse(&text) {
-        Ok(address) => Some(StoreAt::Server { address, prefix: prefix? }),
+    match Address::parse_with(&text, &access?) {
+        Ok(address) => Some(StoreAt::Server { address: Box::new(address), prefix: prefix? }),
         Err(error) => {
             field.fault(format!(
-                "is no address of a server ({error}); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+                "is no address of a server ({error}); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/MASTER, and rediss for TLS"
             ));
             None
         }
     }
+}
+
+/// Who asks a server, and what proves it.
+fn access(top: &mut Fields<'_>) -> Option<Access> {
+    let user = top.optional("store_user").text();
+    let password = top.optional("store_password").text();
+    let sentinel_password = top.optional("store_sentinel_password").text();
+    let ca = pem(&top.optional("store_ca"));
+    let (certificate_at, key_at) = (top.optional("store_certificate"), top.optional("store_key"));
+    if certificate_at.is_there() != key_at.is_there() {
+        certificate_at.fault("and store_key belong together; set both, or none".to_owned());
+    }
+    let (certificate, key) = (pem(&certificate_at), pem(&key_at));
+    Some(Access { user, password, sentinel_password, ca: ca?, client: certificate?.zip(key?) })
+}
+
+/// A file's content; nothing inside where none is named.
+fn pem(field: &Field<'_>) -> Option<Option<Vec<u8>>> {
+    if !field.is_there() {
+        return Some(None);
+    }
+    let path = field.text()?;
+    let unreadable = |error| field.fault(format!("{path} cannot be read ({error}); correct the path"));
+    std::fs::read(&path).map_err(unreadable).ok().map(Some)
 }
 
 /// The catalogue from its file, with every fault in it, or the shipped one.

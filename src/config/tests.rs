@@ -62,7 +62,19 @@ fn a_store_is_a_file_or_a_server() {
     let Some(StoreAt::Server { prefix, .. }) = &settings.store else { panic!("{settings:?}") };
     assert_eq!(prefix, "tollgate");
     assert!(!format!("{settings:?}").contains("secret"));
-    for wrong in ["rediss://localhost", "redis://", "http://localhost", "redis://:secret@localhost:port"] {
+    for right in ["rediss://localhost", "redis+cluster://:secret@one:1,two:2", "redis+sentinel://one,two:2/main/1"] {
+        let settings = load(right).unwrap();
+        assert!(matches!(settings.store, Some(StoreAt::Server { .. })) && !format!("{settings:?}").contains("secret"));
+    }
+    for wrong in [
+        "redis://",
+        "redis://one,two",
+        "redis+cluster://one/3",
+        "redis+sentinel://one",
+        "redis+other://one",
+        "http://localhost",
+        "redis://:secret@localhost:port",
+    ] {
         let faults = load(wrong).expect_err(wrong).to_string();
         assert!(faults.contains("store: is no address of a server") && !faults.contains("secret"), "{faults}");
     }

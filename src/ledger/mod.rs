@@ -205,9 +205,9 @@ impl Ledger {
         self.shard(hash).want(&self.rules, hash, account, now)
     }
 
-    /// Makes an account due at once, because somebody changed it in the store.
-    pub fn touch(&self, account: &str, now: Now) {
-        self.shard_of(account).touch(&self.rules, account, now.time);
+    /// Makes an account due at once, because somebody changed it in the store. False where it is not known here.
+    pub fn touch(&self, account: &str, now: Now) -> bool {
+        self.shard_of(account).touch(&self.rules, account, now.time)
     }
 
     /// What is due to be said, at most `max` messages. No scan: accounts wait in order of when they are due.
@@ -298,8 +298,8 @@ impl Ledger {
         self.shards.iter().flat_map(|shard| std::mem::take(&mut lock(shard).dead_letters)).collect()
     }
 
-    /// A store forgot something: every account says what it knows before it asks for anything.
-    fn declare_all(&self, now: Time) {
+    /// A store forgot something, or may have: every account says what it knows before it asks for anything.
+    pub fn declare_all(&self, now: Time) {
         self.rules.declared.fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
             lock(shard).wake_all(&self.rules, now);

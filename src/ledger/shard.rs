@@ -154,14 +154,15 @@ impl Shard {
     }
 
     /// Somebody changed the account in the store: what was refused or unknown may be otherwise now.
-    pub(super) fn touch(&mut self, rules: &Rules, name: &str, now: Time) {
+    pub(super) fn touch(&mut self, rules: &Rules, name: &str, now: Time) -> bool {
         self.strangers.forget(name);
-        let Some(index) = self.find(rules, name) else { return };
+        let Some(index) = self.find(rules, name) else { return false };
         if let Some(account) = self.account_mut(index) {
             account.ask_anew();
             account.change_rare(|rare| rare.refusal = Refused::default());
         }
         self.reschedule(rules, index, now);
+        true
     }
 
     /// Looks again at when each account has something to say.

@@ -14,13 +14,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::clock::{Clock, Now, Time};
 use crate::ledger::Ledger;
-use crate::pool::Message;
 use crate::pool::message::StepProposal;
+use crate::pool::{Message, Reply};
 use series::Series;
 use store::{Store, StoreError};
 use waiting::Waiting;
 
 pub mod accounts;
+pub mod checkup;
 pub mod embedded;
 pub mod keys;
 pub mod redis;
@@ -123,6 +124,31 @@ impl Rounds {
         }
     }
 
+    /// Hears of accounts that others change, and has those that are known here synced at once, until `stop`.
+    pub async fn follow(&self, stop: impl Future<Output = ()>) {
+        let changed = |account: &str| {
+            if self.ledger.touch(account, self.clock.now()) {
+                self.nudge();
+            }
+        };
+        let mut stop = pin!(stop);
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            tokio::select! {
+                () = &mut stop => return,
+                followed = self.store.follow(&changed) => if let Err(error) = followed {
+                    tracing::debug!(%error, "changes are not heard of; accounts are synced in their own time");
+                },
+            }
+            failures = if began.elapsed() > self.settings.back_off_max { 1 } else { failures + 1 };
+            tokio::select! {
+                () = &mut stop => return,
+                () = sleep(self.pause(failures)) => {}
+            }
+        }
+    }
+
     /// Runs rounds until `stop`. A round that began is finished.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
@@ -144,6 +170,7 @@ impl Rounds {
         let mut failures = 0;
         while Instant::now() < deadline {
             let now = self.clock.now();
+            self.declare_to_another();
             let messages = self.ledger.collect_bye(now, self.settings.batch_max);
             if messages.is_empty() {
                 return true;
@@ -195,6 +222,7 @@ impl Rounds {
 
     async fn say_what_is_due(&self) -> Result<(), StoreError> {
         let round = self.waiting.begin();
+        self.declare_to_another();
         for _ in 0..EXCHANGES_MAX {
             let now = self.clock.now();
             let messages = self.ledger.collect(now, self.settings.batch_max);
@@ -211,6 +239,13 @@ impl Rounds {
         Ok(())
     }
 
+    /// A store that was replaced may have forgotten what it lent: it is told before it is asked for more.
+    fn declare_to_another(&self) {
+        if self.store.take_replaced() {
+            self.ledger.declare_all(self.clock.now().time);
+        }
+    }
+
     fn probe_is_due(&self) -> bool {
         self.pool_age().is_none_or(|age| age >= PROBE_EVERY)
     }
@@ -225,9 +260,12 @@ impl Rounds {
         match replies {
             Ok(replies) => {
                 self.answered_nanos.store(now.time.nanos().max(1), Ordering::Relaxed);
+                let (answered, failed) = answered_and_failed(accounts, &replies);
                 let steps = self.ledger.proposals(&replies, now);
                 self.ledger.apply(replies, sent, now);
-                self.waiting.answered(round, &accounts);
+                self.ledger.failed(&failed, now);
+                self.waiting.answered(round, &answered);
+                self.waiting.failed_for(&failed);
                 self.propose(steps).await
             }
             Err(error) => {
@@ -255,6 +293,12 @@ impl Rounds {
         let doubled = self.settings.every.saturating_mul(1 << failures.saturating_sub(1).min(16));
         doubled.min(self.settings.back_off_max.max(self.settings.every))
     }
+}
+
+/// Accounts that the store answered for, and those whose part of it was away. Replies are in the order of the accounts.
+fn answered_and_failed(accounts: Vec<Arc<str>>, replies: &[Reply]) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    let mut replies = replies.iter().peekable();
+    accounts.into_iter().partition(|account| replies.next_if(|reply| reply.account == *account).is_some())
 }
 
 /// `pause` less up to a quarter, so that sidecars that started together drift apart.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::clock::UnixMs;
+use crate::clock::{Clock, UnixMs};
 use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -32,6 +32,61 @@ pub enum StoreError {
     TooMuchCredit,
     #[error("the store's data cannot be read: {0}")]
     Corrupt(String),
+}
+
+/// Something about a store that an operator should mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// Which part of the store: a server's address.
+    pub place: String,
+    /// What is wrong, and what to do about it.
+    pub text: String,
+}
+
+/// What can be wrong with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// Nothing of it answers.
+    Unreachable,
+    /// A part of it does not answer.
+    PartUnreachable,
+    /// It may drop accounts to make room.
+    Eviction,
+    ReadOnly,
+    Version,
+    /// It keeps nothing on disk.
+    Persistence,
+    Clock,
+    /// It does not let itself be asked.
+    Unchecked,
+}
+
+impl FaultKind {
+    pub const ALL: [Self; 8] = [
+        Self::Unreachable,
+        Self::PartUnreachable,
+        Self::Eviction,
+        Self::ReadOnly,
+        Self::Version,
+        Self::Persistence,
+        Self::Clock,
+        Self::Unchecked,
+    ];
+
+    /// As the metric's label has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::PartUnreachable => "part_unreachable",
+            Self::Eviction => "eviction",
+            Self::ReadOnly => "read_only",
+            Self::Version => "version",
+            Self::Persistence => "persistence",
+            Self::Clock => "clock",
+            Self::Unchecked => "unchecked",
+        }
+    }
 }
 
 /// SHA-256 of an API key.
@@ -91,8 +146,22 @@ pub struct AccountRecord {
 ///
 /// What is acknowledged is durable. Times are the store's.
 pub trait Store: Send + Sync {
-    /// One round: replies in the order of the messages.
+    /// One round: replies in the order of the messages. A message without a reply failed alone: its part of the store is
+    /// away.
     fn exchange(&self, messages: Vec<Message>) -> Pending<'_, Vec<Reply>>;
+    /// Whether what keeps accounts was replaced, or began anew, since this was asked last: it may have forgotten what it
+    /// lent, so every account must be declared. Rounds fail until this was asked.
+    fn take_replaced(&self) -> bool {
+        false
+    }
+    /// What is wrong with the store now.
+    fn faults(&self, _clock: Clock) -> Pending<'_, Vec<Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+    /// Names accounts that others change, until that can no longer be heard. Some may be missed.
+    fn follow<'a>(&'a self, _changed: &'a (dyn Fn(&str) + Send + Sync)) -> Pending<'a, ()> {
+        Box::pin(std::future::pending())
+    }
     /// Adaptive steps, each taken only if its version still holds.
     fn propose(&self, steps: Vec<StepProposal>) -> Pending<'_, ()>;
 

@@ -103,6 +103,16 @@ impl Waiting {
         state.by_account.drain().flat_map(|(_, waiters)| waiters).for_each(|waiter| waiter.wake_up(Asked::Failed));
     }
 
+    /// The part of the store that has these accounts could not be asked.
+    pub fn failed_for(&self, accounts: &[Arc<str>]) {
+        let mut state = self.lock();
+        for account in accounts {
+            let waiters = state.by_account.remove(account).unwrap_or_default();
+            state.waiters -= waiters.len();
+            waiters.into_iter().for_each(|waiter| waiter.wake_up(Asked::Failed));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
     }

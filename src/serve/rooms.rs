@@ -14,6 +14,7 @@ use tollgate::ledger::Ledger;
 use tollgate::pool::{PoolRules, RateRules, SessionId};
 use tollgate::reconcile::Rounds;
 use tollgate::reconcile::accounts::Accounts;
+use tollgate::reconcile::checkup::Checkup;
 use tollgate::reconcile::embedded::{Embedded, Rules};
 use tollgate::reconcile::keys::{KeySettings, Keys};
 use tollgate::reconcile::redis::Redis;
@@ -33,6 +34,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Everything that is served, built from the bottom up.
 pub struct Rooms {
     pub rounds: Arc<Rounds>,
+    pub checkup: Arc<Checkup>,
     keys: Arc<Keys>,
     accounts: Arc<Accounts>,
     wire: Arc<Wire>,
@@ -47,6 +49,7 @@ impl Rooms {
         let Reached { store, keys: key_settings } = reach(settings, store)?;
         let ledger = Arc::new(Ledger::new(settings.ledger, catalogue.clone(), session.clone()));
         let rounds = Arc::new(Rounds::new(ledger.clone(), store.clone(), Clock, settings.round));
+        let checkup = Arc::new(Checkup::new(store.clone(), Clock));
         let keys = Arc::new(Keys::new(store.clone(), Clock, key_settings));
         let accounts = Arc::new(Accounts {
             store,
@@ -59,13 +62,17 @@ impl Rooms {
         let parts = GateParts { ledger, rounds: rounds.clone(), keys: keys.clone(), catalogue, session, clock: Clock };
         let gate = Arc::new(Gate::new(parts, settings.gate));
         let wire = Arc::new(Wire::new(gate, settings.transport.clone()));
-        Ok(Self { rounds, keys, accounts, wire, metrics })
+        Ok(Self { rounds, checkup, keys, accounts, wire, metrics })
     }
 
     /// Rounds, key look-ups and the upkeep of histograms, until `stop`; returns the rounds, which are waited for.
     pub fn spawn_loops(&self, stop: &watch::Receiver<bool>) -> JoinHandle<()> {
         let (keys, stopped) = (self.keys.clone(), until(stop.clone()));
         tokio::spawn(async move { keys.run(stopped).await });
+        let (checkup, stopped) = (self.checkup.clone(), until(stop.clone()));
+        tokio::spawn(async move { checkup.run(stopped).await });
+        let (rounds, stopped) = (self.rounds.clone(), until(stop.clone()));
+        tokio::spawn(async move { rounds.follow(stopped).await });
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
             let mut ticks = interval(UPKEEP_EVERY);

@@ -23,6 +23,8 @@ pub struct Pages {
     /// Sets the gauges that are read off, before they are shown.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
     pub ready: watch::Receiver<Unready>,
+    /// What should be mended, though requests may come.
+    pub warnings: watch::Receiver<Vec<Arc<str>>>,
 }
 
 /// Serves `/livez`, `/readyz` and `/metrics` until `shutdown`.
@@ -42,9 +44,10 @@ pub async fn serve_http(
 }
 
 async fn readiness(State(pages): State<Pages>) -> impl IntoResponse {
+    let warnings: String = pages.warnings.borrow().iter().map(|text| format!("warning: {text}\n")).collect();
     match pages.ready.borrow().as_ref() {
-        None => (StatusCode::OK, "ready\n".into()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        None => (StatusCode::OK, format!("ready\n{warnings}")),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n{warnings}")),
     }
 }
 

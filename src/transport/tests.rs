@@ -283,7 +283,8 @@ async fn the_http_port_has_probes_and_metrics() {
     let (ready, readiness) = watch::channel(Some("the store was never reached".into()));
     let listener = bind_tcp(loopback(), false).unwrap();
     let address = listener.local_addr().unwrap();
-    let pages = Pages { metrics: handle, refresh: Arc::new(refresh), ready: readiness };
+    let (_warn, warnings) = watch::channel(vec!["slow disk".into()]);
+    let pages = Pages { metrics: handle, refresh: Arc::new(refresh), ready: readiness, warnings };
     tokio::spawn(serve_http(pages, listener, std::future::pending()));
     let get = async |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");

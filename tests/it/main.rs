@@ -16,4 +16,5 @@ mod metrics;
 mod rates;
 mod redis;
 mod sdk;
+mod servers;
 mod trouble;

@@ -1,23 +1,16 @@
-//! One connection to a Redis or Valkey server, over which scripts are run. Everything else is said in scripts.
+//! The way to a store's servers, whatever kind of Redis they are, over which scripts are run.
 
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError,
-    ServerErrorKind, Value,
-};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use redis::{Pipeline, RedisError, Value};
 
+use super::address::{Address, Kind};
+use super::cluster::Cluster;
 use super::scripts::Script;
+use super::sentinel::Sentinels;
+use super::server::{Replaced, Server};
 use crate::reconcile::store::StoreError;
-
-/// How long a server may take to accept a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// After a connection could not be made, callers are told so at once for this long: none of them waits behind the others.
-const UNREACHABLE_KEEP: Duration = Duration::from_millis(200);
 
 /// A script to run. All keys that it touches begin with one of `keys`.
 #[derive(Debug)]
@@ -27,136 +20,136 @@ pub(super) struct Call<'a> {
     pub args: Vec<Vec<u8>>,
 }
 
-/// Where a server is.
-#[derive(Clone)]
-pub struct Address(ConnectionInfo);
-
-/// Without the password.
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis://{}", self.0.addr())
+impl Call<'_> {
+    /// Whether `keys` are whole. A bucket's tag is only the beginning of keys, and none itself.
+    pub fn names_its_keys(&self) -> bool {
+        self.keys.iter().all(|key| !key.ends_with(':'))
     }
 }
 
-impl Address {
-    /// `redis://[user:password@]host[:port][/database]`, or why it is none.
-    pub fn parse(url: &str) -> Result<Self, RedisError> {
-        let address = url.into_connection_info()?;
-        match address.addr() {
-            ConnectionAddr::Tcp(..) => Ok(Self(address)),
-            _ => Err((ErrorKind::InvalidClientConfig, "only redis:// is known").into()),
-        }
-    }
+/// What calls are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Borrowing: not from a server that may have forgotten what it lent.
+    Round,
+    Other,
 }
 
-/// Nothing is sent twice by itself, but for a script that the server did not know and therefore did not run.
+/// Nothing is sent twice by itself, but for what a server said it did not run: MOVED, ASK and NOSCRIPT.
 pub(super) struct Connection {
-    client: Client,
-    answer_max: Duration,
-    state: Mutex<State>,
+    reach: Reach,
+    replaced: Arc<Replaced>,
 }
 
-enum State {
-    Idle,
-    Connected(MultiplexedConnection),
-    Unreachable { until: Instant, cause: String },
+enum Reach {
+    One(Arc<Server>),
+    Cluster(Cluster),
+    Sentinel(Sentinels),
 }
+
+/// What came of one call: a text where it failed.
+pub(super) type Ran = Result<Value, String>;
 
 impl Connection {
     /// Connects with the first call. A connection that brings no answer within `answer_max` is given up, because it may be
     /// dead.
     pub fn to(address: &Address, answer_max: Duration) -> Result<Self, RedisError> {
-        let client = Client::open(address.0.clone())?;
-        Ok(Self { client, answer_max, state: Mutex::new(State::Idle) })
+        let replaced = Arc::new(Replaced::default());
+        let reach = match &address.kind {
+            Kind::One => {
+                let place = address.places[0].clone();
+                let how = address.server(&place);
+                Reach::One(Server::new(place, how, answer_max, &replaced)?)
+            }
+            Kind::Cluster => Reach::Cluster(Cluster::new(address.clone(), answer_max, replaced.clone())),
+            Kind::Sentinel { master } => {
+                Reach::Sentinel(Sentinels::new(address.clone(), master.clone(), answer_max, replaced.clone())?)
+            }
+        };
+        Ok(Self { reach, replaced })
     }
 
-    /// Runs scripts in one pipeline. The answers are in the order of `calls`; one error is everybody's, and the others may
-    /// have run.
+    /// Whether calls must stay within one slot.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.reach, Reach::Cluster(_))
+    }
+
+    /// Whether a server was replaced since this was asked last. Rounds fail until it is.
+    pub fn take_replaced(&self) -> bool {
+        self.replaced.take()
+    }
+
+    /// Runs scripts. The answers are in the order of `calls`; one error is everybody's, and the others may have run.
     pub async fn run(&self, calls: &[Call<'_>]) -> Result<Vec<Value>, StoreError> {
-        let ran = self.run_all(calls).await;
-        if ran.as_ref().is_err_and(|error| error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error())
-        {
-            *self.state.lock().await = State::Idle;
-        }
-        ran.map_err(|error| StoreError::Unavailable(error.to_string()))
+        self.run_each(calls, Purpose::Other).await.into_iter().map(|ran| ran.map_err(StoreError::Unavailable)).collect()
     }
 
-    async fn run_all(&self, calls: &[Call<'_>]) -> Result<Vec<Value>, RedisError> {
-        let mut connection = self.connected().await?;
-        let mut answers = evaluate(&mut connection, calls.iter()).await?;
-        let unknown: Vec<usize> = (0..calls.len()).filter(|index| is_unknown_script(&answers[*index])).collect();
-        if !unknown.is_empty() {
-            load(&mut connection, unknown.iter().map(|index| calls[*index].script)).await?;
-            let again = evaluate(&mut connection, unknown.iter().map(|index| &calls[*index])).await?;
-            for (index, answer) in unknown.into_iter().zip(again) {
-                answers[index] = answer;
+    /// Runs scripts, each of which may fail by itself.
+    pub async fn run_each(&self, calls: &[Call<'_>], purpose: Purpose) -> Vec<Ran> {
+        match &self.reach {
+            Reach::One(server) => {
+                let ran = server.run(&calls.iter().collect::<Vec<_>>(), purpose, false).await;
+                each(ran, calls.len())
             }
+            Reach::Cluster(cluster) => cluster.run_each(calls, purpose).await,
+            Reach::Sentinel(sentinels) => sentinels.run_each(calls, purpose).await,
         }
-        answers.into_iter().map(Value::extract_error).collect()
     }
 
-    async fn connected(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut state = self.state.lock().await;
-        match &*state {
-            State::Connected(connection) => return Ok(connection.clone()),
-            State::Unreachable { until, cause } if Instant::now() < *until => return Err(unreachable(cause.clone())),
-            State::Unreachable { .. } | State::Idle => {}
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_MAX))
-            .set_response_timeout(Some(self.answer_max));
-        match self.client.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(connection) => {
-                *state = State::Connected(connection.clone());
-                Ok(connection)
-            }
-            Err(error) => {
-                let until = Instant::now() + UNREACHABLE_KEEP;
-                *state = State::Unreachable { until, cause: error.to_string() };
-                Err(error)
+    /// The servers that keep accounts now.
+    pub async fn servers(&self) -> Result<Vec<Arc<Server>>, String> {
+        match &self.reach {
+            Reach::One(server) => Ok(vec![server.clone()]),
+            Reach::Cluster(cluster) => cluster.servers().await,
+            Reach::Sentinel(sentinels) => {
+                sentinels.doubt().await;
+                Ok(vec![sentinels.master().await?])
             }
         }
     }
-}
 
-fn unreachable(cause: String) -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::NotConnected, cause).into()
-}
-
-async fn evaluate<'a>(
-    connection: &mut MultiplexedConnection,
-    calls: impl Iterator<Item = &'a Call<'a>>,
-) -> Result<Vec<Value>, RedisError> {
-    let mut pipeline = Pipeline::new();
-    pipeline.ignore_errors();
-    for Call { script, keys, args } in calls {
-        pipeline.cmd("EVALSHA").arg(&script.hash).arg(keys.len()).arg(keys).arg(args);
+    /// Tells everybody who follows `channel`. It may be lost.
+    pub async fn publish(&self, channel: &str, text: &str) -> Result<(), String> {
+        let mut publish = Pipeline::new();
+        publish.ignore_errors().cmd("PUBLISH").arg(channel).arg(text);
+        let mut failure = "there is no server".into();
+        for server in self.servers_known().await? {
+            match server.ask(&publish).await {
+                Ok(_) => return Ok(()),
+                Err(error) => failure = error.to_string(),
+            }
+        }
+        Err(failure)
     }
-    let count = pipeline.len();
-    if count == 0 {
-        pipeline.cmd("PING");
+
+    /// Hands on what is published on `channel`, until the connection is lost. In a cluster any server will do.
+    pub async fn follow(&self, channel: &str, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<(), String> {
+        let mut failure = "there is no server".into();
+        for server in self.servers_known().await? {
+            if let Err(error) = server.follow(channel, heard).await {
+                failure = error.to_string();
+            }
+        }
+        Err(failure)
     }
-    let mut answers = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
-    answers.truncate(count);
-    Ok(answers)
+
+    async fn servers_known(&self) -> Result<Vec<Arc<Server>>, String> {
+        match &self.reach {
+            Reach::Sentinel(sentinels) => Ok(vec![sentinels.master().await?]),
+            Reach::One(_) | Reach::Cluster(_) => self.servers().await,
+        }
+    }
 }
 
-async fn load(
-    connection: &mut MultiplexedConnection,
-    scripts: impl Iterator<Item = &Script>,
-) -> Result<(), RedisError> {
-    let mut scripts: Vec<&Script> = scripts.collect();
-    scripts.sort_unstable_by_key(|script| &script.hash);
-    scripts.dedup_by_key(|script| &script.hash);
-    let mut pipeline = Pipeline::new();
-    for script in scripts {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.code);
+/// Answers one by one; a failure is everybody's. Without calls the failure has one place of its own.
+pub(super) fn each(ran: Result<Vec<Value>, RedisError>, calls: usize) -> Vec<Ran> {
+    match ran {
+        Ok(answers) => answers.into_iter().map(checked).collect(),
+        Err(error) => vec![Err(error.to_string()); calls.max(1)],
     }
-    let loaded = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await?;
-    loaded.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
 }
 
-fn is_unknown_script(answer: &Value) -> bool {
-    let Value::ServerError(error) = answer else { return false };
-    RedisError::from(error.clone()).kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+/// An error that a server answered, as an error.
+pub(super) fn checked(answer: Value) -> Ran {
+    answer.extract_error().map_err(|error| error.to_string())
 }

@@ -5,6 +5,9 @@ use super::super::store::KeyDigest;
 /// Accounts are spread over so many buckets; scripts see one of them at a time.
 pub(super) const BUCKETS: u16 = 1_024;
 
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
 /// The beginning of every key.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
@@ -22,10 +25,21 @@ impl Layout {
         format!("{}:{{{bucket}}}:", self.prefix)
     }
 
+    /// Where names of accounts that were changed are published.
+    pub fn channel(&self) -> String {
+        format!("{}:changed", self.prefix)
+    }
+
     /// The key of an API key's owner.
     pub fn key(&self, digest: &KeyDigest) -> String {
         format!("{}:{{{}}}:k", self.prefix, hex(digest))
     }
+}
+
+/// Which slot of a cluster a key is in: its tag's, which is what the first braces hold.
+pub(super) fn slot_of(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
 }
 
 /// Which bucket an account is in.
@@ -52,5 +66,7 @@ mod tests {
     fn the_checksum_is_the_one_of_redis_cluster() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert!(bucket_of("acme") < BUCKETS);
+        assert_eq!(slot_of("tollgate:{123456789}:k"), 0x31c3);
+        assert_eq!(slot_of("123456789"), 0x31c3);
     }
 }

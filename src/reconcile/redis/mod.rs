@@ -4,7 +4,7 @@
 //! before the first write: nothing is ever half done. Messages are totals, so nothing here is sent twice by itself, and a
 //! call whose answer was lost is simply followed by the next. Times are the server's.
 //!
-//! Wants a server of version 7 that never evicts. What it acknowledges is as durable as its own settings make it; what a
+//! Wants servers of version 6.2 or Valkey that never evict. What it acknowledges is as durable as its own settings make it; what a
 //! failover forgets of usage is told again by every living session.
 #![allow(
     clippy::wildcard_enum_match_arm,
@@ -17,7 +17,8 @@ use std::time::Duration;
 use redis::RedisError;
 
 use super::embedded::Rules;
-use super::store::{AccountRecord, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use crate::clock::Clock;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Drift, Message, Reply};
@@ -26,22 +27,27 @@ use layout::{Layout, bucket_of};
 use scripts::{CLOCK, Script, Scripts};
 
 mod accounts;
+mod address;
 mod answer;
 mod audit;
+mod cluster;
 mod connection;
 mod events;
+mod faults;
 mod keys;
 mod layout;
 mod money;
 mod rates;
 mod round;
 mod scripts;
+mod sentinel;
+mod server;
 mod state;
 mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use connection::Address;
+pub use address::{Access, Address};
 
 /// How long a server may take to answer: below the longest that a round may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -70,6 +76,21 @@ impl Redis {
         audit::audit(self).await
     }
 
+    /// Tells every sidecar that an account was changed. Where that is lost, they hear of it with their next sync.
+    async fn publish(&self, account: &str) {
+        if let Err(cause) = self.connection.publish(&self.layout.channel(), account).await {
+            tracing::debug!(cause, "a change could not be published");
+        }
+    }
+
+    /// What was changed, after everybody was told of it.
+    async fn published(&self, changed: Result<AccountRecord, StoreError>) -> Result<AccountRecord, StoreError> {
+        if let Ok(record) = &changed {
+            self.publish(&record.account).await;
+        }
+        changed
+    }
+
     /// A call for the bucket of an account.
     fn call<'a>(&self, script: &'a Script, account: &str, args: Vec<Vec<u8>>) -> Call<'a> {
         Call { script, keys: vec![self.layout.bucket(bucket_of(account))], args }
@@ -87,6 +108,21 @@ impl Store for Redis {
         Box::pin(round::exchange(self, messages))
     }
 
+    fn take_replaced(&self) -> bool {
+        self.connection.take_replaced()
+    }
+
+    fn faults(&self, clock: Clock) -> Pending<'_, Vec<Fault>> {
+        Box::pin(async move { Ok(faults::faults(self, clock).await) })
+    }
+
+    fn follow<'a>(&'a self, changed: &'a (dyn Fn(&str) + Send + Sync)) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let followed = self.connection.follow(&self.layout.channel(), changed).await;
+            followed.map_err(StoreError::Unavailable)
+        })
+    }
+
     fn propose(&self, steps: Vec<StepProposal>) -> Pending<'_, ()> {
         Box::pin(rates::propose(self, steps))
     }
@@ -96,7 +132,7 @@ impl Store for Redis {
     }
 
     fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord> {
-        Box::pin(accounts::create(self, account, terms))
+        Box::pin(async move { self.published(accounts::create(self, account, terms).await).await })
     }
 
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
@@ -108,11 +144,11 @@ impl Store for Redis {
     }
 
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord> {
-        Box::pin(accounts::configure(self, account, version, terms))
+        Box::pin(async move { self.published(accounts::configure(self, account, version, terms).await).await })
     }
 
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord> {
-        Box::pin(accounts::add_credits(self, purchase))
+        Box::pin(async move { self.published(accounts::add_credits(self, purchase).await).await })
     }
 
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {

@@ -1,12 +1,13 @@
 //! One round: many messages in one call of a script, all calls in one pipeline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redis::Value;
 
 use super::Redis;
 use super::answer::{answered, list};
-use super::connection::Call;
+use super::connection::{Call, Purpose};
 use super::layout::bucket_of;
 use super::{money, rates};
 use crate::pool::{Message, Refusal, Reply, SessionId};
@@ -15,25 +16,49 @@ use crate::reconcile::store::StoreError;
 /// Accounts in one call of a script, so that no call holds the server up for longer than some milliseconds.
 const ACCOUNTS_MAX: usize = 100;
 
-/// One server takes accounts of any buckets in one call, which saves it half of the work. A cluster would take the accounts
-/// of one bucket at a time.
+/// Replies in the order of the messages, without those that failed; an error where all did.
+///
+/// One server takes accounts of any buckets in one call, which saves it half of the work. A cluster takes the accounts of
+/// one slot at a time, so that one server's failure is its own accounts' alone.
 pub(super) async fn exchange(store: &Redis, messages: Vec<Message>) -> Result<Vec<Reply>, StoreError> {
-    let calls: Vec<Call<'_>> = messages
-        .chunks(ACCOUNTS_MAX)
+    let parts = parts(&messages, store.connection.is_cluster());
+    let calls: Vec<Call<'_>> = parts
+        .iter()
         .map(|part| Call {
             script: &store.scripts.exchange,
-            keys: part.iter().map(|message| store.layout.bucket(bucket_of(&message.account))).collect(),
-            args: part.iter().flat_map(arguments).collect(),
+            keys: part.iter().map(|place| store.layout.bucket(bucket_of(&messages[*place].account))).collect(),
+            args: part.iter().flat_map(|place| arguments(&messages[*place])).collect(),
         })
         .collect();
-    let mut replies = Vec::with_capacity(messages.len());
-    for (part, answer) in messages.chunks(ACCOUNTS_MAX).zip(store.connection.run(&calls).await?) {
-        let mut answers = list(answer)?;
-        for message in part {
-            replies.push(reply(message, answers.value()?)?);
+    let ran = store.connection.run_each(&calls, Purpose::Round).await;
+    if ran.iter().all(Result::is_err) {
+        return ran
+            .into_iter()
+            .find_map(Result::err)
+            .map_or(Ok(Vec::new()), |cause| Err(StoreError::Unavailable(cause)));
+    }
+    let mut replies: Vec<Option<Reply>> = vec![None; messages.len()];
+    for (part, answer) in parts.iter().zip(ran) {
+        match answer {
+            Ok(answer) => {
+                let mut answers = list(answer)?;
+                for place in part {
+                    replies[*place] = Some(reply(&messages[*place], answers.value()?)?);
+                }
+            }
+            Err(cause) => tracing::debug!(%cause, accounts = part.len(), "a part of a round failed"),
         }
     }
-    Ok(replies)
+    Ok(replies.into_iter().flatten().collect())
+}
+
+/// Which messages go into one call.
+fn parts(messages: &[Message], by_slot: bool) -> Vec<Vec<usize>> {
+    let mut by_call: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+    for (place, message) in messages.iter().enumerate() {
+        by_call.entry(if by_slot { bucket_of(&message.account) } else { 0 }).or_default().push(place);
+    }
+    by_call.into_values().flat_map(|part| part.chunks(ACCOUNTS_MAX).map(<[_]>::to_vec).collect::<Vec<_>>()).collect()
 }
 
 /// As `lua/exchange.lua` takes them.

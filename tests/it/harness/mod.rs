@@ -5,6 +5,7 @@ pub mod http;
 pub mod program;
 pub mod prometheus;
 pub mod redis;
+pub mod redises;
 pub mod sidecar;
 pub mod upstream;
 

@@ -39,7 +39,18 @@ impl Sidecar {
         Self::begin(tempfile::tempdir().expect("there is a temporary folder"), store, "").await
     }
 
+    /// With a store that others share, and more lines of configuration; it need not be ready yet.
+    pub fn started_on(store: &str, settings: &str) -> Self {
+        Self::started(tempfile::tempdir().expect("there is a temporary folder"), store, settings)
+    }
+
     async fn begin(folder: tempfile::TempDir, store: &str, settings: &str) -> Self {
+        let mut sidecar = Self::started(folder, store, settings);
+        sidecar.ready().await;
+        sidecar
+    }
+
+    fn started(folder: tempfile::TempDir, store: &str, settings: &str) -> Self {
         let (check_port, accounts_port, http_port) = (free_port(), free_port(), free_port());
         let config = format!(
             "listen = \"127.0.0.1:{check_port}\"\n\
@@ -53,9 +64,7 @@ impl Sidecar {
         );
         fs::write(folder.path().join("tollgate.toml"), config).expect("the folder is writable");
         let program = serve(folder.path());
-        let mut sidecar = Self { check_port, accounts_port, http_port, folder, program };
-        sidecar.ready().await;
-        sidecar
+        Self { check_port, accounts_port, http_port, folder, program }
     }
 
     /// Starts it again on the same store and ports, after it ended.
@@ -65,7 +74,8 @@ impl Sidecar {
         self.ready().await;
     }
 
-    async fn ready(&mut self) {
+    /// Waits until it is ready.
+    pub async fn ready(&mut self) {
         eventually("a ready sidecar", async || {
             assert_eq!(self.program.ended(), None, "the sidecar ended");
             let ready = Request::get("/readyz").try_send(self.http_port).await.ok()?;

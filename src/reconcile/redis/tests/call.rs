@@ -7,8 +7,9 @@ use redis::Value;
 use tokio::runtime::Runtime;
 
 use super::super::accounts::arguments;
+use super::super::address::Address;
 use super::super::answer::text;
-use super::super::connection::{Address, Connection};
+use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
