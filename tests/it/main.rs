@@ -9,6 +9,7 @@ mod admission;
 mod checks;
 mod configuration;
 mod demo;
+mod drill;
 mod embedded;
 mod garbage;
 mod lifecycle;

@@ -1,0 +1,1 @@
+//! Failure policies, each while Redis is away.

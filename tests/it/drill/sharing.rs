@@ -1,0 +1,1 @@
+//! Sidecars that share an account: what one does not need, another gets.
