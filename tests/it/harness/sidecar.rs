@@ -16,8 +16,9 @@ pub struct Sidecar {
     pub check_port: u16,
     pub accounts_port: u16,
     pub http_port: u16,
-    pub folder: tempfile::TempDir,
+    // Ends before its folder goes, so that a failing test can show what it wrote.
     pub program: Program,
+    pub folder: tempfile::TempDir,
 }
 
 impl Sidecar {
