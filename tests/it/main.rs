@@ -6,6 +6,7 @@ mod harness;
 
 mod accounts;
 mod admission;
+mod audit;
 mod checks;
 mod configuration;
 mod demo;

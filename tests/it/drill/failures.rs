@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tollgate::transport::proto::tollgate as api;
 
 use super::load::Load;
-use super::{Scene, sums, tell};
+use super::{NO_CREDIT, Scene, sums, tell};
 use crate::harness::eventually;
 use crate::harness::redis::Redis;
 use crate::lifecycle::tireless;
@@ -50,7 +50,15 @@ async fn a_sidecar_is_killed() {
     scene.sidecars[0].program.kill();
     load.admits_at(1, 20).await;
     let seen = load.seen();
-    let reckoning = scene.spend_up(&mut load, &redis).await;
+    // What the dead one holds is in use by somebody, as far as anybody knows.
+    let survivor = &scene.sidecars[1];
+    eventually("nothing left but what the dead one holds", async || {
+        let sums = sums(survivor, &scene.accounts).await;
+        (scene.credits - sums.used - sums.leased < Decimal::new(84, 5)).then_some(())
+    })
+    .await;
+    load.ends_in(&[1], &[api::Reason::InFlight, NO_CREDIT[0], NO_CREDIT[1]], scene.accounts.len()).await;
+    let reckoning = scene.end(&mut load, &redis).await;
     tell("kill -9 of a sidecar", &seen.to_string(), &reckoning, "0 (limbo)");
     assert_eq!(reckoning.overspend, Decimal::ZERO);
     let living = load.settled_at(1);
