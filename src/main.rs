@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tollgate::cli::CliError;
 use tollgate::cli::account::{self, AccountCommand};
 use tollgate::cli::admit::{self, Admit, Answered, Explain};
+use tollgate::cli::audit::{self, Audit, Found};
 
 mod serve;
 
@@ -30,10 +30,11 @@ enum Command {
     Admit(Admit),
     Explain(Explain),
     Account(AccountCommand),
+    Audit(Audit),
 }
 
-/// Exit status of a request that may not run.
-const DENIED: u8 = 3;
+/// Exit status where the answer is no: a request that may not run, sums that are not what the records say.
+const NO: u8 = 3;
 
 fn main() -> ExitCode {
     match Tollgate::parse().command {
@@ -41,18 +42,27 @@ fn main() -> ExitCode {
         Command::Admit(command) => answered(asked(admit::admit(&command))),
         Command::Explain(command) => answered(asked(admit::explain(&command))),
         Command::Account(command) => ended(asked(account::run(&command)).and_then(|text| Ok(print(&text)?))),
+        Command::Audit(command) => found(asked(audit::audit(&command))),
     }
 }
 
-/// Waits for a command that asks a running sidecar.
-fn asked<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, Box<dyn std::error::Error>> {
+/// Waits for a command that asks a running sidecar, or a store.
+fn asked<T, E: std::error::Error + 'static>(
+    command: impl Future<Output = Result<T, E>>,
+) -> Result<T, Box<dyn std::error::Error>> {
     Ok(background()?.block_on(command)?)
 }
 
 fn answered(result: Result<Answered, Box<dyn std::error::Error>>) -> ExitCode {
     let denied = result.as_ref().is_ok_and(|answered| !answered.admitted);
     let status = ended(result.and_then(|answered| Ok(print(&answered.text)?)));
-    if denied { ExitCode::from(DENIED) } else { status }
+    if denied { ExitCode::from(NO) } else { status }
+}
+
+fn found(result: Result<Found, Box<dyn std::error::Error>>) -> ExitCode {
+    let drifted = result.as_ref().is_ok_and(|found| found.drifted);
+    let status = ended(result.and_then(|found| Ok(print(&found.text)?)));
+    if drifted { ExitCode::from(NO) } else { status }
 }
 
 fn ended<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {

@@ -1,8 +1,9 @@
-//! What a person types: each subcommand a thin call to a running sidecar, and what they see.
+//! What a person types: each subcommand a thin call to a running sidecar or to its store, and what they see.
 
 pub mod account;
 pub mod admit;
 mod ask;
+pub mod audit;
 pub mod client;
 pub mod demo;
 mod output;

@@ -224,7 +224,10 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
 /// Gives back what was not used for long, and what others need more.
 fn return_idle(account: &mut Account, rules: &Rules, now: Time) {
     let idle = now.since(account.used_at) >= idle_return_after(account);
-    let back = match (idle, account.recalled) {
+    let least = account.rare().waiting.least;
+    // Neither these rights nor all that the pool has suffices for what waits: with what others give back, somebody's may.
+    let is_crumb = sum(account.available, account.lease.unheld()) < least;
+    let back = match (idle || is_crumb, account.recalled) {
         (true, _) => account.lease.unheld(),
         (false, true) => unneeded(account, rules),
         (false, false) => Credit::ZERO,

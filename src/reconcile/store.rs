@@ -142,6 +142,14 @@ pub struct AccountRecord {
     pub created: UnixMs,
 }
 
+/// What a walk over all accounts found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Audited {
+    pub accounts: usize,
+    /// Accounts whose sums are not what their records say, each with what is wrong: none, unless there is a bug or damage.
+    pub drifted: Vec<(Arc<str>, String)>,
+}
+
 /// Where pools, keys and purchases live. Every operation is idempotent and takes effect whole or not at all.
 ///
 /// What is acknowledged is durable. Times are the store's.

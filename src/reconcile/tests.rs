@@ -114,6 +114,21 @@ fn only_those_who_came_before_a_round_hear_of_it() {
 }
 
 #[test]
+fn nobody_waits_long_for_a_store_that_stands_still() {
+    let waiting = Waiting::new(1_000_000);
+    let may_wait = |deadline| waiting.register("a", deadline).is_some();
+    assert!(may_wait(Instant::now()), "nothing is asked yet");
+    waiting.begin();
+    while may_wait(Instant::now()) {}
+    assert!(may_wait(soon()), "it has not been silent for so long");
+    waiting.failed(Instant::now());
+    let round = waiting.begin();
+    assert!(!may_wait(Instant::now()), "trying again is no answer");
+    waiting.said(round);
+    assert!(may_wait(Instant::now()));
+}
+
+#[test]
 fn waiters_are_bounded_and_their_places_come_free() {
     let waiting = Waiting::new(2);
     let mut held: Vec<_> = ["a", "b"].map(|account| waiting.register(account, soon()).unwrap()).into();

@@ -17,6 +17,9 @@ pub enum Asked {
     Late,
 }
 
+/// A store that was silent for so many times as long as somebody would wait is not waited for.
+const STILL_FACTOR: u32 = 4;
+
 /// Who waits for which account.
 pub(super) struct Waiting {
     state: Mutex<State>,
@@ -33,6 +36,8 @@ struct State {
     round: u64,
     /// While the loop backs off: when it tries again. Whoever must know sooner need not wait.
     quiet_until: Option<Instant>,
+    /// When the first round began that brought no answer yet.
+    unanswered_since: Option<Instant>,
 }
 
 struct Waiter {
@@ -49,7 +54,8 @@ impl Waiting {
     /// A place in the queue; `None` where waiting until `deadline` brings nothing.
     pub fn register(&self, account: &str, deadline: Instant) -> Option<oneshot::Receiver<Asked>> {
         let mut state = self.lock();
-        if state.waiters >= self.waiters_max || state.quiet_until.is_some_and(|quiet| deadline < quiet) {
+        let is_quiet = state.quiet_until.is_some_and(|quiet| deadline < quiet);
+        if state.waiters >= self.waiters_max || is_quiet || state.stands_still(deadline) {
             return None;
         }
         let (wake, woken) = oneshot::channel();
@@ -67,6 +73,7 @@ impl Waiting {
         let mut state = self.lock();
         state.round += 1;
         state.quiet_until = None;
+        state.unanswered_since.get_or_insert_with(Instant::now);
         state.round
     }
 
@@ -74,6 +81,7 @@ impl Waiting {
     /// they lack may not have been said.
     pub fn answered(&self, round: u64, accounts: &[Arc<str>]) {
         let mut state = self.lock();
+        state.unanswered_since = None;
         for account in accounts {
             if let Some((account, waiters)) = state.by_account.remove_entry(account) {
                 let later = state.wake_up_to(round, waiters);
@@ -87,6 +95,7 @@ impl Waiting {
     /// Everything that was due when `round` began has been said: nobody from before it has anything to wait for.
     pub fn said(&self, round: u64) {
         let mut state = self.lock();
+        state.unanswered_since = None;
         for (account, waiters) in std::mem::take(&mut state.by_account) {
             let later = state.wake_up_to(round, waiters);
             if !later.is_empty() {
@@ -119,6 +128,14 @@ impl Waiting {
 }
 
 impl State {
+    /// The store has been silent for much longer than a waiter with this deadline would wait, so nobody does, however often
+    /// it is tried again: a store that is frozen must not delay what is decided without it.
+    fn stands_still(&self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        self.unanswered_since
+            .is_some_and(|since| deadline.duration_since(now) * STILL_FACTOR < now.duration_since(since))
+    }
+
     /// Wakes those who came before `round` began; returns the others.
     fn wake_up_to(&mut self, round: u64, waiters: Vec<Waiter>) -> Vec<Waiter> {
         let (before, later): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waiter.since < round);

@@ -17,7 +17,7 @@ use tollgate::decision::{Ask, Catalogue, Credit, Prompt, RequestId, ServiceTier,
 use tollgate::gate::{Gate, GateParts, GateSettings};
 use tollgate::ledger::{Ledger, LedgerSettings, Verdict};
 use tollgate::pool::SessionId;
-use tollgate::reconcile::embedded::{Embedded, Rules};
+use tollgate::reconcile::embedded::{Embedded, Rules, audit};
 use tollgate::reconcile::keys::{KeySettings, Keys};
 use tollgate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store};
 use tollgate::reconcile::{RoundSettings, Rounds};
@@ -149,8 +149,8 @@ fn tell(what: &str, nanos: impl Display) {
 
 /// The account, from a store that opens cleanly and whose sums are right.
 fn reopen(folder: &Path) -> AccountRecord {
+    assert_eq!(audit(&folder.join("store.redb")).unwrap().drifted, []);
     let store = open(folder);
-    assert_eq!(store.audit().unwrap(), []);
     waited(store.account(ACCOUNT.into())).unwrap()
 }
 

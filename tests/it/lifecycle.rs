@@ -95,7 +95,7 @@ async fn a_stop_loses_nothing_that_was_acknowledged() {
 const CALLERS: u32 = 4;
 
 /// Pays, and has more tokens than the callers can spend: a fast sidecar would reach the usual limit within the test.
-fn tireless() -> api::TermsChange {
+pub fn tireless() -> api::TermsChange {
     let limits = api::TokenLimits { prompt: 200_000_000, uncached_prompt: 50_000_000, generated: 2_000_000 };
     api::TermsChange { custom_limits: [("gpt-oss-120b".into(), limits)].into(), ..payer() }
 }

@@ -6,9 +6,11 @@ mod harness;
 
 mod accounts;
 mod admission;
+mod audit;
 mod checks;
 mod configuration;
 mod demo;
+mod drill;
 mod embedded;
 mod garbage;
 mod lifecycle;

@@ -14,8 +14,8 @@ use crate::clock::{Now, UnixMs};
 use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
-use crate::pool::{Drift, Pool, Summary};
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError};
+use crate::pool::{Pool, Summary};
+use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Purchase, StoreError};
 
 pub(super) fn create(
     state: &mut State,
@@ -65,17 +65,21 @@ pub(super) fn list(
         .collect()
 }
 
-/// Every account whose sums are not what its records say.
-pub(super) fn audit(database: &Database) -> Result<Vec<(Arc<str>, Drift)>, StoreError> {
+/// Compares the sums of every account with its records.
+pub(super) fn audit(database: &Database) -> Result<Audited, StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
-    let mut drifted = Vec::new();
+    let mut audited = Audited::default();
     for row in accounts.iter().map_err(failed)? {
         let (account, pool) = row.map_err(failed)?;
-        let pool: Pool = decode(pool.value(), account.value())?;
-        drifted.extend(pool.audit().err().map(|drift| (account.value().into(), drift)));
+        audited.accounts += 1;
+        let wrong = match decode::<Pool>(pool.value(), account.value()) {
+            Ok(pool) => pool.audit().err().map(|drift| drift.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        audited.drifted.extend(wrong.map(|wrong| (account.value().into(), wrong)));
     }
-    Ok(drifted)
+    Ok(audited)
 }
 
 pub(super) fn configure(

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use redb::Database;
 use tokio::task::spawn_blocking;
 
-use super::store::{AccountRecord, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
-use crate::pool::{Drift, Message, PoolRules, RateRules, Reply};
+use crate::pool::{Message, PoolRules, RateRules, Reply};
 use file::Missing;
 use state::State;
 
@@ -37,6 +37,14 @@ pub use file::OpenError;
 pub struct Rules {
     pub pool: PoolRules,
     pub rate: RateRules,
+}
+
+/// Compares the sums of every account in the store at `path` with its records. Changes none of them. Blocks.
+///
+/// The file must be there, and no process may have it open.
+pub fn audit(path: &Path) -> Result<Audited, OpenError> {
+    let database = file::open(path, Missing::Refuse)?;
+    accounts::audit(&database).map_err(|error| OpenError::Damaged { path: path.into(), detail: error.to_string() })
 }
 
 /// A store in one file, locked by this process.
@@ -69,11 +77,6 @@ impl Embedded {
             state: Mutex::new(state),
         };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Every account whose sums are not what its records say: none, unless there is a bug or damage. Blocks.
-    pub fn audit(&self) -> Result<Vec<(Arc<str>, Drift)>, StoreError> {
-        self.inner.look_up(accounts::audit)
     }
 
     /// Runs a step that may wait for the disk where that does no harm.

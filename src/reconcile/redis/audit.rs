@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use super::Redis;
-use super::accounts::{arguments, names, refused};
-use super::answer::{Answer, list as values, text};
+use super::accounts::{arguments, refused};
+use super::answer::{Answer, list as values, name, text};
+use super::layout::BUCKETS;
 use super::state::Kept;
+use super::{Call, Redis};
 use crate::decision::Credit;
 use crate::pool::{Drift, SessionId};
-use crate::reconcile::store::StoreError;
+use crate::reconcile::store::{Audited, StoreError};
+
+/// Accounts that are read in one pipeline.
+const ACCOUNTS_MAX: usize = 100;
 
 /// What a record has to say to the sums.
 struct Share {
@@ -21,19 +25,53 @@ struct Share {
     is_open: bool,
 }
 
-pub(super) async fn audit(store: &Redis) -> Result<Vec<(Arc<str>, Drift)>, StoreError> {
-    let mut drifted = Vec::new();
-    for account in names(store, "", usize::MAX >> 1).await? {
-        let answer = store.run(store.call(&store.scripts.account, &account, arguments([&account, "1"]))).await?;
-        if !matches!(answer, Value::Array(_)) {
-            return Err(refused(&account, &answer));
+/// Bucket by bucket, some accounts at a time, so that neither this process nor the server has to hold them all.
+pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
+    let mut audited = Audited::default();
+    for bucket in 0..BUCKETS {
+        let mut after = Arc::from("");
+        loop {
+            let accounts = names(store, bucket, &after).await?;
+            audit_some(store, &accounts, &mut audited).await?;
+            match accounts.last() {
+                Some(last) if accounts.len() == ACCOUNTS_MAX => after = Arc::clone(last),
+                Some(_) | None => break,
+            }
         }
-        let mut answer = values(answer)?;
-        let kept = Kept::read(&account, &mut answer)?;
-        let shares = shares(answer.list()?)?;
-        drifted.extend(drift(&kept, &shares).map(|drift| (account, drift)));
     }
-    Ok(drifted)
+    audited.drifted.sort_unstable();
+    Ok(audited)
+}
+
+/// The first names of a bucket after `after`.
+async fn names(store: &Redis, bucket: u16, after: &str) -> Result<Vec<Arc<str>>, StoreError> {
+    let args = arguments([after, &ACCOUNTS_MAX.to_string()]);
+    let names = Call { script: &store.scripts.names, keys: vec![store.layout.bucket(bucket)], args };
+    values(store.run(names).await?)?.map(|value| name(&value)).collect()
+}
+
+async fn audit_some(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
+    let look_up = |account: &Arc<str>| store.call(&store.scripts.account, account, arguments([account, "1"]));
+    let calls: Vec<Call<'_>> = accounts.iter().map(look_up).collect();
+    for (account, answer) in accounts.iter().zip(store.connection.run(&calls).await?) {
+        audited.accounts += 1;
+        let wrong = match drift_of(account, answer) {
+            Ok(None) => continue,
+            Ok(Some(drift)) => drift.to_string(),
+            Err(error) => error.to_string(),
+        };
+        audited.drifted.push((Arc::clone(account), wrong));
+    }
+    Ok(())
+}
+
+fn drift_of(account: &Arc<str>, answer: Value) -> Result<Option<Drift>, StoreError> {
+    if !matches!(answer, Value::Array(_)) {
+        return Err(refused(account, &answer));
+    }
+    let mut answer = values(answer)?;
+    let kept = Kept::read(account, &mut answer)?;
+    Ok(drift(&kept, &shares(answer.list()?)?))
 }
 
 fn shares(mut records: Answer) -> Result<Vec<Share>, StoreError> {

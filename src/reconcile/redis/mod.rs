@@ -17,11 +17,11 @@ use std::time::Duration;
 use redis::RedisError;
 
 use super::embedded::Rules;
-use super::store::{AccountRecord, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
 use crate::clock::Clock;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
-use crate::pool::{Drift, Message, Reply};
+use crate::pool::{Message, Reply};
 use connection::{Call, Connection};
 use layout::{Layout, bucket_of};
 use scripts::{CLOCK, Script, Scripts};
@@ -71,8 +71,9 @@ impl Redis {
         Self { connection, scripts: Scripts::new(rules, clock), layout: Layout::new(prefix) }
     }
 
-    /// Every account whose sums are not what its records say: none, unless there is a bug or damage. Reads everything.
-    pub async fn audit(&self) -> Result<Vec<(Arc<str>, Drift)>, StoreError> {
+    /// Compares the sums of every account with its records. Changes nothing; each account is read in one step, so it may be
+    /// in use.
+    pub async fn audit(&self) -> Result<Audited, StoreError> {
         audit::audit(self).await
     }
 

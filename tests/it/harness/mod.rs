@@ -4,6 +4,7 @@ pub mod envoy;
 pub mod http;
 pub mod program;
 pub mod prometheus;
+pub mod proxy;
 pub mod redis;
 pub mod redises;
 pub mod sidecar;

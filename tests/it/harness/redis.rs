@@ -21,6 +21,11 @@ impl Redis {
         Self::with(&[]).await
     }
 
+    /// An empty server that acknowledges only what is on the disk.
+    pub async fn durable() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
     /// With more settings, as in `["--maxmemory-policy", "allkeys-lru"]`.
     pub async fn with(args: &[&str]) -> Self {
         Self::on(free_port(), args).await
@@ -50,6 +55,11 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a command of words without spaces; its answer.
+    pub async fn say(&self, command: &str) -> redis::Value {
+        self.ask(command).await
     }
 
     /// What it answers to one command without spaces in its words, over a connection of its own.
@@ -83,5 +93,6 @@ async fn words<T: FromRedisValue>(port: u16, words: &[&str]) -> RedisResult<T> {
 fn begin(port: u16, args: &[String], folder: &Path) -> Program {
     let mut command = Command::new(tool("bin/redis-server"));
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(["--repl-diskless-sync-delay", "0"]);
     Program::start(command.args(args).arg("--dir").arg(folder), folder)
 }

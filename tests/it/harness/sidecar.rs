@@ -16,8 +16,9 @@ pub struct Sidecar {
     pub check_port: u16,
     pub accounts_port: u16,
     pub http_port: u16,
-    pub folder: tempfile::TempDir,
+    // Ends before its folder goes, so that a failing test can show what it wrote.
     pub program: Program,
+    pub folder: tempfile::TempDir,
 }
 
 impl Sidecar {
@@ -44,6 +45,11 @@ impl Sidecar {
         Self::started(tempfile::tempdir().expect("there is a temporary folder"), store, settings)
     }
 
+    /// With a store that others share, and more lines of configuration.
+    pub async fn on_with(store: &str, settings: &str) -> Self {
+        Self::begin(tempfile::tempdir().expect("there is a temporary folder"), store, settings).await
+    }
+
     async fn begin(folder: tempfile::TempDir, store: &str, settings: &str) -> Self {
         let mut sidecar = Self::started(folder, store, settings);
         sidecar.ready().await;
@@ -52,13 +58,14 @@ impl Sidecar {
 
     fn started(folder: tempfile::TempDir, store: &str, settings: &str) -> Self {
         let (check_port, accounts_port, http_port) = (free_port(), free_port(), free_port());
+        let patience = if settings.contains("check.pool_wait") { "" } else { "check.pool_wait = \"5s\"" };
         let config = format!(
             "listen = \"127.0.0.1:{check_port}\"\n\
              listen_unix = \"{}\"\n\
              listen_accounts = \"127.0.0.1:{accounts_port}\"\n\
              listen_http = \"127.0.0.1:{http_port}\"\n\
              store = \"{store}\"\n\
-             check.pool_wait = \"5s\"\n\
+             {patience}\n\
              {settings}\n",
             socket(folder.path()).display(),
         );
@@ -121,9 +128,13 @@ impl Sidecar {
 
     /// The account as its operator sees it.
     pub async fn look_up(&self, account: &str) -> api::Account {
+        self.try_look_up(account).await.expect("the account is there")
+    }
+
+    /// The same, where the store may be away.
+    pub async fn try_look_up(&self, account: &str) -> Option<api::Account> {
         let request = api::GetAccountRequest { account: account.into() };
-        let got = self.accounts().await.get_account(request).await.expect("the account is there");
-        got.into_inner().account.expect("an account")
+        self.accounts().await.get_account(request).await.ok()?.into_inner().account
     }
 
     /// The value of a metric without labels, from the live page.
@@ -131,6 +142,13 @@ impl Sidecar {
         let page = Request::get("/metrics").send(self.http_port).await.text();
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().expect("a metric is a number")
+    }
+
+    /// The same with its labels, as they stand on the page; 0 where it was never counted.
+    pub async fn labelled(&self, name: &str) -> f64 {
+        let page = Request::get("/metrics").send(self.http_port).await.text();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a metric is a number"))
     }
 }
 

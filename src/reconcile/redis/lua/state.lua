@@ -57,11 +57,18 @@ local function outstanding(record)
   return record[GRANTED] - record[SPENT] - record[RETURNED] - record[RECLAIMED]
 end
 
+-- Whether the server refused to write at all: OOM, READONLY, MISCONF. A key of a wrong type is something else.
+local function is_refusal(text)
+  local code = string.match(text, '^%-?(%u+) ')
+  return code and code ~= 'ERR' and code ~= 'WRONGTYPE'
+end
+
 -- Runs `step` for an account. What redis refuses ends the script, before anything was written; a state that cannot be
--- read is this account's trouble alone.
+-- read is this account's trouble alone. `pcall` gives redis errors as tables up to version 6 and as texts since.
 local function guarded(step, ...)
   local done, result = pcall(step, ...)
   if done then return result end
-  if type(result) == 'table' then error(result) end
-  return 'unreadable: ' .. tostring(result)
+  local text = type(result) == 'table' and tostring(result.err) or tostring(result)
+  if is_refusal(text) then error({err = text}) end
+  return 'unreadable: ' .. text
 end

@@ -416,7 +416,7 @@ impl World {
         got.sort_by_key(|event| event.account.clone());
         self.events.sort_by_key(|event| event.account.clone());
         assert_eq!(got, self.events);
-        assert_eq!(self.runtime.block_on(self.store.audit()).unwrap(), []);
+        assert_eq!(self.runtime.block_on(self.store.audit()).unwrap().drifted, []);
         let listed = self.runtime.block_on(self.store.accounts(None, 100)).unwrap();
         let names: Vec<&str> = listed.iter().map(|record| &*record.account).collect();
         let mut expected: Vec<&str> = self.pools.keys().map(|index| ACCOUNTS[*index]).collect();

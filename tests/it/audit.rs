@@ -1,0 +1,62 @@
+//! `tollgate audit`: what it proves of each kind of store, and how it says what is wrong.
+
+use crate::harness::program::run;
+use crate::harness::redis::Redis;
+use crate::harness::sidecar::{payer, tollgate};
+use crate::harness::{Sidecar, eventually};
+use crate::lifecycle::spend;
+
+/// Exit code and output of an audit.
+fn audit(store: &str) -> (i32, String) {
+    let (code, out, err) = run(tollgate().args(["audit", "--store", store]));
+    (code, out + &err)
+}
+
+#[tokio::test]
+async fn a_file_is_audited_when_nobody_has_it_open() {
+    let mut sidecar = Sidecar::start().await;
+    sidecar.account("acme", payer(), "10").await;
+    spend(&sidecar, "acme", "r1").await;
+    let store = sidecar.folder.path().join("store").display().to_string();
+    let (code, said) = audit(&store);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is in use by another process; stop that one"), "{said}");
+    sidecar.program.signal("TERM");
+    assert!(sidecar.program.end().await.success());
+    assert_eq!(audit(&store), (0, "1 accounts, 0 with drift\n".into()));
+    let missing = format!("{store}-missing");
+    let (code, said) = audit(&missing);
+    assert_eq!(code, 1, "{said}");
+    assert!(!std::path::Path::new(&missing).exists(), "an audit makes nothing");
+}
+
+#[tokio::test]
+async fn a_server_is_audited_while_it_is_in_use() {
+    let redis = Redis::start().await;
+    let sidecar = Sidecar::on(&redis.url()).await;
+    for account in ["acme", "other"] {
+        sidecar.account(account, payer(), "10").await;
+    }
+    spend(&sidecar, "acme", "r1").await;
+    eventually("usage told", async || (sidecar.look_up("acme").await.used == "0.00021").then_some(())).await;
+    assert_eq!(audit(&redis.url()), (0, "2 accounts, 0 with drift\n".into()));
+
+    let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:s:acme").await).expect("names");
+    redis.say(&format!("RENAME {} away", found[0])).await;
+    let (code, said) = audit(&redis.url());
+    assert_eq!(code, 3, "{said}");
+    assert!(said.starts_with("acme: leased is ") && said.ends_with("\n2 accounts, 1 with drift\n"), "{said}");
+    let (code, json, _) = run(tollgate().args(["audit", "--json", "--store", &redis.url()]));
+    assert_eq!(code, 3);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["accounts"], &json["drifted"][0]["account"]), (&2.into(), &"acme".into()));
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    for store in ["redis://127.0.0.1:1", "http://127.0.0.1"] {
+        let (code, said) = audit(store);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.starts_with("tollgate: "), "{said}");
+    }
+}
