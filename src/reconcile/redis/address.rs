@@ -172,3 +172,39 @@ fn moved(server: &ConnectionInfo, place: &Place) -> ConnectionInfo {
     };
     server.clone().set_addr(addr)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a URL comes to: its kind and places, and as whom a server is asked.
+    fn check(url: &str, kind: Kind, places: &[(&str, u16)], user: Option<&str>, database: i64) {
+        let address = Address::parse(url).unwrap();
+        let expected: Vec<Place> =
+            places.iter().map(|(host, port)| Place { host: (*host).to_owned(), port: *port }).collect();
+        assert_eq!((&address.kind, &address.places), (&kind, &expected), "{url}");
+        let elsewhere = address.server(&Place { host: "elsewhere".into(), port: 9 });
+        assert_eq!(elsewhere.redis_settings().username(), user, "{url}");
+        assert_eq!(elsewhere.redis_settings().db(), database, "{url}");
+        let is_secure = matches!(elsewhere.addr(), ConnectionAddr::TcpTls { insecure: false, .. });
+        assert_eq!(is_secure, url.starts_with("rediss"), "{url}");
+        assert_eq!(
+            address.sentinel(&expected[0]).redis_settings().password(),
+            None,
+            "sentinels get no server's secret"
+        );
+        assert!(!format!("{address:?}").contains("secret"));
+    }
+
+    #[test]
+    fn urls_name_servers_of_every_kind() {
+        check("redis://one", Kind::One, &[("one", 6_379)], None, 0);
+        check("redis://me:secret@one:7/3", Kind::One, &[("one", 7)], Some("me"), 3);
+        check("rediss://me:secret@one", Kind::One, &[("one", 6_379)], Some("me"), 0);
+        check("redis+cluster://one:1,two", Kind::Cluster, &[("one", 1), ("two", 6_379)], None, 0);
+        check("rediss+cluster://me:secret@one:1,two:2/", Kind::Cluster, &[("one", 1), ("two", 2)], Some("me"), 0);
+        let main = || Kind::Sentinel { master: "main".into() };
+        check("redis+sentinel://me:secret@one,two:2/main", main(), &[("one", 26_379), ("two", 2)], Some("me"), 0);
+        check("rediss+sentinel://one/main/4", main(), &[("one", 26_379)], None, 4);
+    }
+}

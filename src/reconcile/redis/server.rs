@@ -119,13 +119,9 @@ impl Server {
 
     /// Drops a connection that can no longer be trusted.
     async fn after<T>(&self, done: Result<T, RedisError>) -> Result<T, RedisError> {
-        if let Err(error) = &done {
-            if error.is_timeout() {
-                let (until, pause) = (Instant::now() + AWAY_MIN, AWAY_MIN);
-                self.state.lock().await.link = Link::Away { until, pause, cause: error.to_string() };
-            } else if error.is_unrecoverable_error() || error.is_io_error() {
-                self.state.lock().await.link = Link::Idle;
-            }
+        let is_lost = |error: &RedisError| error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error();
+        if done.as_ref().is_err_and(is_lost) {
+            self.state.lock().await.link = Link::Idle;
         }
         done
     }
