@@ -70,7 +70,7 @@ async fn a_sidecar_is_killed() {
 #[tokio::test]
 async fn redis_freezes() {
     let redis = Redis::start().await;
-    let freeze = std::env::var_os("TOLLGATE_DRILL_FREEZE_SECONDS");
+    let freeze = std::env::var_os("DRILL_FREEZE_SECONDS");
     let freeze = freeze.map_or(3, |text| text.to_string_lossy().parse().expect("seconds"));
     let mut scene = Scene::with(40, &[redis.url(), redis.url()], "20").await;
     // A lease covers 32 requests at least and half of them always: slow enough that they last.
