@@ -54,6 +54,7 @@ pub struct Load {
 pub struct Seen {
     pub admitted: u32,
     pub denied: BTreeMap<&'static str, u32>,
+    pub p95: Duration,
     pub p99: Duration,
 }
 
@@ -123,9 +124,10 @@ impl Load {
             }
         }
         waits.sort_unstable();
-        let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or_default();
+        let percentile = |percent| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
+        let (p95, p99) = (percentile(95), percentile(99));
         admitted += u32::try_from(waits.len()).expect("few").saturating_sub(denied.values().sum());
-        Seen { admitted, denied, p99 }
+        Seen { admitted, denied, p95, p99 }
     }
 
     /// Waits until no caller asks any more.

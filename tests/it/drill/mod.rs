@@ -1,7 +1,7 @@
 //! The contract, proven on real processes while Redis, sidecars and the network between them fail.
 //!
 //! `cargo test --test it drill -- --nocapture | grep '^|'` prints one line for each drill: what was done, what requests saw,
-//! how far spending went beyond all credits, how far it may, and what the audit says. `TOLLGATE_DRILL_FREEZE_SECONDS=30`
+//! how far spending went beyond all credits, how far it may, and what the audit says. `DRILL_FREEZE_SECONDS=30`
 //! freezes Redis for that long.
 
 mod failures;

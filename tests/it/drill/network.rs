@@ -17,12 +17,14 @@ async fn cut(drill: &str, forth: bool, back: bool) {
     let mut load = scene.load("r").await;
     load.admits(40).await;
     load.seen();
-    (proxy.forth(forth), proxy.back(back));
+    proxy.forth(forth);
+    proxy.back(back);
     let failed = async || scene.sidecars[1].labelled("tollgate_rounds_total{result=\"failed\"}").await;
     let before = failed().await;
     load.admits_at(0, 40).await;
     eventually("a failed round", async || (failed().await > before).then_some(())).await;
-    (proxy.forth(true), proxy.back(true));
+    proxy.forth(true);
+    proxy.back(true);
     let seen = load.seen();
     let reckoning = scene.spend_up(&mut load, &redis).await;
     tell(drill, &seen.to_string(), &reckoning, "0");

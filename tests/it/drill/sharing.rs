@@ -69,3 +69,35 @@ async fn what_nobody_uses_goes_back_soon_where_little_is_left() {
     .await;
     audit(&redis.url());
 }
+
+#[tokio::test]
+async fn what_was_not_told_is_never_forgotten_for_another_account() {
+    let mut redis = Redis::durable().await;
+    let sidecar = Sidecar::on_with(&redis.url(), &format!("{HURRIED}\nbounds.accounts = 2")).await;
+    for account in ["acme", "other", "late"] {
+        sidecar.account(account, tireless(), "1").await;
+    }
+    for account in ["acme", "other"] {
+        eventually("a lease", async || {
+            let ask = api::AdmitRequest { max_tokens: Some(1), ..ask(account, "first", 1) };
+            let answer = sidecar.admission().await.admit(ask).await.expect("an answer").into_inner();
+            matches!(answer.result, Some(Answer::Admitted(_))).then_some(())
+        })
+        .await;
+    }
+    redis.program.kill();
+    for account in ["acme", "other"] {
+        spend(&sidecar, account, "untold").await;
+    }
+    for number in 0..20 {
+        let answer = sidecar.admission().await.admit(ask("late", &format!("r{number}"), 100)).await;
+        let answer = answer.expect("an answer").into_inner();
+        let Some(Answer::Denial(denial)) = answer.result else { panic!("{answer:?}") };
+        assert_eq!(denial.reason(), api::Reason::Unavailable, "there is no place for it");
+    }
+    redis.start_again().await;
+    for account in ["acme", "other"] {
+        eventually("usage told", async || (sidecar.try_look_up(account).await?.used == "0.00021").then_some(())).await;
+    }
+    audit(&redis.url());
+}
