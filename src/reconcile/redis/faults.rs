@@ -12,7 +12,7 @@ use crate::reconcile::store::{Fault, FaultKind};
 /// How far a server's clock may be from ours, in milliseconds. Nothing of the law depends on it but months.
 const CLOCK_MAX_MS: u64 = 1_000;
 /// The oldest version of Redis that will do.
-const VERSION_MIN: (u32, u32) = (6, 2);
+const VERSION_MIN: (u32, u32) = (7, 0);
 
 /// Everything that is wrong with the servers that keep accounts now.
 pub(super) async fn faults(store: &Redis, clock: Clock) -> Vec<Fault> {
@@ -178,14 +178,14 @@ mod tests {
 
     #[test]
     fn each_fault_is_found_and_nothing_else() {
-        const GOOD: &str = "redis_version:6.2.0\r\nrole:master\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
+        const GOOD: &str = "redis_version:7.0.0\r\nrole:master\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
         let with = |from: &str, to: &str| GOOD.replace(from, to);
         check(GOOD, Some("noeviction"), Some(""), 10_000, &[]);
         check(GOOD, Some("allkeys-lru"), Some(""), 10_000, &[FaultKind::Eviction]);
         check(&with("noeviction", "volatile-ttl"), None, None, 10_000, &[FaultKind::Eviction]);
         check(&with("master", "slave"), None, None, 10_000, &[FaultKind::ReadOnly]);
-        check(&with("6.2.0", "6.0.16"), None, None, 10_000, &[FaultKind::Version]);
-        check(&with("redis_version:6.2.0", "redis_version:6.0\r\nvalkey_version:8.0"), None, None, 10_000, &[]);
+        check(&with("7.0.0", "6.2.16"), None, None, 10_000, &[FaultKind::Version]);
+        check(&with("redis_version:7.0.0", "redis_version:6.2\r\nvalkey_version:8.0"), None, None, 10_000, &[]);
         check(&with("enabled:1", "enabled:0"), None, Some(""), 10_000, &[FaultKind::Persistence]);
         check(&with("enabled:1", "enabled:0"), None, Some("3600 1"), 10_000, &[]);
         check(&with("enabled:1", "enabled:0"), None, None, 10_000, &[FaultKind::Unchecked]);

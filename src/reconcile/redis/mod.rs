@@ -4,7 +4,7 @@
 //! before the first write: nothing is ever half done. Messages are totals, so nothing here is sent twice by itself, and a
 //! call whose answer was lost is simply followed by the next. Times are the server's.
 //!
-//! Wants servers of version 6.2 or Valkey that never evict. What it acknowledges is as durable as its own settings make it; what a
+//! Wants servers of version 7.0 or Valkey that never evict. What it acknowledges is as durable as its own settings make it; what a
 //! failover forgets of usage is told again by every living session.
 #![allow(
     clippy::wildcard_enum_match_arm,
