@@ -118,9 +118,6 @@ fn crumbs_that_do_not_cover_what_waits_go_back_at_once() {
          settle r1 1000/0/400
          ask r2 1000+500 => short $0.005 tokens [1000, 1000, 500]
          round => sync rates 1
-         pool => used $0.0044 leased $0.0006 month 2026-10 $0.0044
-         wait 200ms
-         round => sync rates 1
          pool => used $0.0044 leased $0.00 month 2026-10 $0.0044",
     );
 }

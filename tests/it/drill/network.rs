@@ -66,10 +66,11 @@ async fn a_replica_takes_over_without_the_last_second() {
     load.admits(40).await;
     load.seen();
 
-    let (before, after) = (Sidecar::on(&old.url()).await, Sidecar::on(&new.url()).await);
+    let before = Sidecar::on(&old.url()).await;
     let lost = sums(&before, &scene.accounts).await;
     old.program.kill();
     new.say("REPLICAOF NO ONE").await;
+    let after = Sidecar::on(&new.url()).await;
     let kept = sums(&after, &scene.accounts).await;
     way.turn_to(new.port);
     load.goes_on_for(Duration::from_millis(300)).await;
