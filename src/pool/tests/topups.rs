@@ -10,10 +10,8 @@ fn terms() -> Terms {
 }
 
 fn keys(pool: &mut Pool) -> Vec<String> {
-    let key = |what| match what {
-        Happening::TopUpNeeded { key, amount } => Some(format!("{key} {amount}")),
-        Happening::Depleted | Happening::MonthThreshold { .. } => None,
-    };
+    let key =
+        |what| if let Happening::TopUpNeeded { key, amount } = what { Some(format!("{key} {amount}")) } else { None };
     pool.take_events().into_iter().filter_map(|event| key(event.what)).collect()
 }
 

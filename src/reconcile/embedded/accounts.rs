@@ -20,7 +20,7 @@ use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Purchase, Stor
 pub(super) fn create(
     state: &mut State,
     database: &Database,
-    now: Now,
+    (rules, now): (&Rules, Now),
     account: &Arc<str>,
     terms: Terms,
 ) -> Result<AccountRecord, StoreError> {
@@ -28,7 +28,7 @@ pub(super) fn create(
         return Err(StoreError::AccountExists(account.to_string()));
     }
     let time = state.time(now);
-    let pool = Pool::new(Arc::clone(account), terms, time);
+    let pool = Pool::new(Arc::clone(account), terms, &rules.pool, time);
     let record = record(pool.summary(time));
     state.add(account, pool);
     state.commit(database, time, &only(account), |_| Ok(()))?;
@@ -100,6 +100,24 @@ pub(super) fn configure(
     kept.pool.configure(version.saturating_add(1), terms, &rules.pool, time);
     let record = record(kept.pool.summary(time));
     state.commit(database, time, &only(account), |_| Ok(()))?;
+    Ok(record)
+}
+
+/// Notes that a purchase that was asked for was declined.
+pub(super) fn top_up_failed(
+    state: &mut State,
+    database: &Database,
+    (rules, now): (&Rules, Now),
+    account: &Arc<str>,
+    key: &str,
+) -> Result<AccountRecord, StoreError> {
+    let time = state.time(now);
+    let kept = found(state, database, account)?;
+    let is_news = kept.pool.top_up_failed(key, &rules.pool, time);
+    let record = record(kept.pool.summary(time));
+    if is_news {
+        state.commit(database, time, &only(account), |_| Ok(()))?;
+    }
     Ok(record)
 }
 
@@ -183,6 +201,7 @@ pub(crate) fn record(summary: Summary) -> AccountRecord {
         limbo: summary.limbo,
         balance: summary.balance,
         lifetime_paid: summary.lifetime_paid,
+        tier: summary.tier,
         month: summary.month,
         month_used: summary.month_used,
         topup_pending: summary.topup_pending,

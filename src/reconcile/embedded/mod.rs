@@ -161,7 +161,8 @@ impl Store for Embedded {
 
     fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord> {
         self.step(move |inner| {
-            inner.change(|state, database, now| accounts::create(state, database, now, &account, terms))
+            let rules = &inner.rules;
+            inner.change(|state, database, now| accounts::create(state, database, (rules, now), &account, terms))
         })
     }
 
@@ -189,6 +190,13 @@ impl Store for Embedded {
         self.step(move |inner| {
             let rules = &inner.rules;
             inner.change(|state, database, now| accounts::add_credits(state, database, (rules, now), &purchase))
+        })
+    }
+
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
+        self.step(move |inner| {
+            let rules = &inner.rules;
+            inner.change(|state, database, now| accounts::top_up_failed(state, database, (rules, now), &account, &key))
         })
     }
 

@@ -19,6 +19,7 @@ use redis::RedisError;
 use super::embedded::Rules;
 use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
 use crate::clock::Clock;
+use crate::decision::catalogue::TierRule;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
@@ -57,6 +58,7 @@ pub struct Redis {
     connection: Connection,
     scripts: Scripts,
     layout: Layout,
+    tiers: Vec<TierRule>,
 }
 
 impl Redis {
@@ -68,7 +70,8 @@ impl Redis {
 
     /// `clock` is Lua that tells store time.
     fn with_clock(connection: Connection, prefix: &str, rules: &Rules, clock: &str) -> Self {
-        Self { connection, scripts: Scripts::new(rules, clock), layout: Layout::new(prefix) }
+        let tiers = rules.pool.tiers.clone();
+        Self { connection, scripts: Scripts::new(rules, clock), layout: Layout::new(prefix), tiers }
     }
 
     /// Compares the sums of every account with its records. Changes nothing; each account is read in one step, so it may be
@@ -150,6 +153,10 @@ impl Store for Redis {
 
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord> {
         Box::pin(async move { self.published(accounts::add_credits(self, purchase).await).await })
+    }
+
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
+        Box::pin(async move { self.published(accounts::top_up_failed(self, account, key).await).await })
     }
 
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {
