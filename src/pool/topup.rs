@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Pool;
-use super::message::Happening;
+use super::message::{Happening, Wanted};
 use super::rules::PoolRules;
-use super::when::later;
+use super::when::{elapsed, later};
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::terms::{Suspension, Terms, TopUpTerms};
@@ -83,6 +83,27 @@ impl Pool {
         true
     }
 
+    /// The purchase in flight, asked for anew where the wait after a decline is over.
+    pub fn look_at_top_up(&mut self, rules: &PoolRules, now: UnixMs) -> Option<Wanted> {
+        self.tick(now, rules);
+        self.announce(rules);
+        let (account, attempt, now) = (self.account.clone(), self.top_up.attempt, self.now);
+        let wanted = |Pending { key, since, amount, .. }: &Pending| Wanted {
+            account,
+            key: key.clone(),
+            amount: *amount,
+            attempt,
+            age: elapsed(*since, now),
+        };
+        self.top_up.pending.as_ref().map(wanted)
+    }
+
+    /// When a declined purchase may be asked for again; `None` where it will not be.
+    pub fn top_up_retry_at(&self) -> Option<UnixMs> {
+        let is_over = self.top_up.pending.is_some() || self.top_up.declines == 0 || self.top_up_terms().is_none();
+        (!is_over).then_some(self.top_up.retry_at)
+    }
+
     /// Asks for a purchase where what is available has fallen to the minimum and none is in flight.
     pub(super) fn request_top_up(&mut self, rules: &PoolRules) {
         let Some(terms) = self.top_up_terms().filter(|terms| self.needs_top_up(terms, rules)) else {
@@ -111,9 +132,12 @@ impl Pool {
     }
 
     fn suspend_for_failed_payments(&mut self) {
-        let terms = std::sync::Arc::make_mut(&mut self.terms);
-        terms.suspension = Suspension::FailedPayments;
-        terms.top_up = None;
+        self.terms = std::sync::Arc::new(after_failed_payments(&self.terms));
         self.terms_version = self.terms_version.saturating_add(1);
     }
+}
+
+/// What an account's terms become where no purchase will be tried any more.
+pub fn after_failed_payments(terms: &Terms) -> Terms {
+    Terms { suspension: Suspension::FailedPayments, top_up: None, ..terms.clone() }
 }

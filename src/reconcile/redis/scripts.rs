@@ -10,6 +10,8 @@ use crate::reconcile::embedded::Rules;
 
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
 const EVENTS_MAX: usize = 10_000;
+/// Events of one bucket that are taken or put off at once.
+const CLAIMS_MAX: usize = 100;
 
 /// Store time is the server's. Tests have another clock, which is no part of this program.
 pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
@@ -39,6 +41,10 @@ pub(super) struct Scripts {
     pub account: Script,
     pub names: Script,
     pub events: Script,
+    pub take: Script,
+    pub put_off: Script,
+    pub finish: Script,
+    pub top_up_failed: Script,
     pub key_find: Script,
     pub key_own: Script,
     pub key_note: Script,
@@ -49,6 +55,8 @@ pub(super) struct Scripts {
 impl Scripts {
     pub fn new(rules: &Rules, clock: &str) -> Self {
         let numbers = numbers(rules);
+        let claims = format!("local CLAIMS_MAX = {CLAIMS_MAX}");
+        let waits = top_up_waits(&rules.pool);
         let of = |parts: &[&str]| Script::of(&[&[numbers.as_str(), clock], parts].concat());
         Self {
             // Blocks, because Lua takes 200 local names at once.
@@ -74,6 +82,10 @@ impl Scripts {
             account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
             names: Script::of(&[include_str!("lua/names.lua")]),
             events: Script::of(&[include_str!("lua/events.lua")]),
+            take: of(&[&claims, AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/take.lua")]),
+            put_off: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/put_off.lua")]),
+            finish: of(&[STATE, include_str!("lua/finish.lua")]),
+            top_up_failed: of(&[&waits, AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/top_up_failed.lua")]),
             key_find: Script::of(&[include_str!("lua/key_find.lua")]),
             key_own: Script::of(&[include_str!("lua/key_own.lua")]),
             key_note: of(&[include_str!("lua/key_note.lua")]),
@@ -102,6 +114,12 @@ fn numbers(rules: &Rules) -> String {
     let thresholds: Vec<String> = pool.thresholds.iter().map(u32::to_string).collect();
     writeln!(code, "local THRESHOLDS = {{{}}}", thresholds.join(", ")).expect("as above");
     code
+}
+
+/// The waits after declined top-ups, in order.
+fn top_up_waits(rules: &PoolRules) -> String {
+    let waits: Vec<String> = rules.top_up_waits.iter().map(|wait| wait.as_millis().to_string()).collect();
+    format!("local TOP_UP_WAITS = {{{}}}", waits.join(", "))
 }
 
 fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {

@@ -64,14 +64,18 @@ local function is_low(a)
   return not is_less(low_usd, low_nanos, usd, nanos)
 end
 
+-- Names a purchase in flight.
+local function purchase_key(account, pending)
+  return string.format('%s.%d.%d', account, pending[KEY_VERSION], pending[KEY_ATTEMPT])
+end
+
 -- Asks for one purchase for each need: its key is a function of this state.
 local function request_top_up(account, a, events)
   if a[CAN_BUY] == 0 or a[PENDING][SINCE] or a[RETRY_AT] > a[NOW] or top_up_is_capped(a) or not is_low(a) then return end
   local usd, nanos = normal(a[PURCHASED] + a[AMOUNT], a[PURCHASED + 1] + a[AMOUNT + 1])
   a[PENDING] = {a[NOW], a[CREDIT_VERSION], a[ATTEMPT], a[AMOUNT], a[AMOUNT + 1], usd, nanos}
-  local key = string.format('%s.%d.%d', account, a[CREDIT_VERSION], a[ATTEMPT])
   local amount = string.format('%d%09d', a[AMOUNT], a[AMOUNT + 1])
-  table.insert(events, {'what', 'top-up', 'key', key, 'amount', amount})
+  table.insert(events, {'what', 'top-up', 'key', purchase_key(account, a[PENDING]), 'amount', amount})
 end
 
 -- Announces, once each, what has become true. Returns the events, for the outbox.
@@ -86,5 +90,6 @@ end
 local function save_events(account, a, events)
   for _, event in ipairs(events) do
     call('XADD', tag .. 'out', 'MAXLEN', '~', EVENTS_MAX, '*', 'at', a[NOW], 'account', account, unpack(event))
+    if event[2] == 'top-up' then call('ZADD', tag .. 'due', a[NOW], account) end
   end
 end

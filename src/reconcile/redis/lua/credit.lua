@@ -24,7 +24,10 @@ end
 a[OPS] = a[OPS] + 1
 local events = announce(account, a)
 
+local is_over = not a[PENDING][SINCE]
+
 save_account(account, a)
+if is_over then call('ZREM', tag .. 'due', account) end
 call('HSET', tag .. 'p:' .. account, purchase, ARGV[8])
 save_events(account, a, events)
 return 'credited'

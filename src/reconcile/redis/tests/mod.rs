@@ -7,6 +7,7 @@ mod dice;
 mod difference;
 mod guest;
 mod mutants;
+mod purchases;
 mod replaced;
 mod server;
 mod state;
