@@ -35,4 +35,3 @@ pub use audit::{Audit, Drift};
 pub use message::{Message, Refusal, Reply, SessionId, SyncReply, SyncRequest};
 pub use rate::RatePool;
 pub use rules::{PoolRules, RateRules};
-pub use topup::after_failed_payments;

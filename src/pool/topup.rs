@@ -37,15 +37,6 @@ pub(super) struct Pending {
 }
 
 impl TopUp {
-    /// Ends the pending purchase where as much was bought. A smaller purchase by hand leaves it in flight.
-    pub fn credited(&mut self, purchased: Credit) {
-        let Some(pending) = self.pending.take_if(|pending| pending.done_at <= purchased) else {
-            return;
-        };
-        let bought = self.bought.plus(pending.amount).min(Credit::MAX);
-        *self = Self { bought, ..Self::default() };
-    }
-
     /// A change in how the account pays starts the waits anew; turning auto top-up off forgets what is in flight.
     pub fn configured(&mut self, old: &Terms, new: &Terms) {
         let pays = |terms: &Terms| (terms.top_up, terms.payment_method, terms.suspension);
@@ -63,20 +54,34 @@ impl TopUp {
 }
 
 impl Pool {
+    /// Ends the pending purchase where it was made, or as much was bought. A smaller purchase by hand leaves it in flight.
+    pub(super) fn top_up_credited(&mut self, purchase_id: &str) {
+        let purchased = self.purchased;
+        let is_made = |pending: &mut Pending| pending.done_at <= purchased || pending.key == purchase_id;
+        let Some(pending) = self.top_up.pending.take_if(is_made) else {
+            return;
+        };
+        let bought = self.top_up.bought.plus(pending.amount).min(Credit::MAX);
+        self.top_up = TopUp { bought, ..TopUp::default() };
+        self.emit(Happening::TopUpSucceeded { key: pending.key, amount: pending.amount });
+    }
+
     /// The purchase under `key` was declined. False where another one, or none, is pending.
     ///
     /// The next attempt waits longer; when no wait is left, auto top-up ends and the account is `failed_payments`.
     pub fn top_up_failed(&mut self, key: &str, rules: &PoolRules, now: UnixMs) -> bool {
-        if self.top_up.pending.as_ref().is_none_or(|pending| pending.key != key) {
+        let Some(pending) = self.top_up.pending.take_if(|pending| pending.key == key) else {
             return false;
-        }
+        };
         self.tick(now, rules);
         let wait = usize::try_from(self.top_up.declines).ok().and_then(|declines| rules.top_up_waits.get(declines));
-        self.top_up.pending = None;
         self.top_up.attempt = self.top_up.attempt.saturating_add(1);
         self.top_up.declines = self.top_up.declines.saturating_add(1);
-        match wait {
-            Some(wait) => self.top_up.retry_at = later(self.now, *wait),
+        let retry_at = wait.map(|wait| later(self.now, *wait));
+        let (amount, declines) = (pending.amount, self.top_up.declines);
+        self.emit(Happening::TopUpFailed { key: pending.key, amount, declines, retry_at });
+        match retry_at {
+            Some(retry_at) => self.top_up.retry_at = retry_at,
             None => self.suspend_for_failed_payments(),
         }
         self.changed(rules);
@@ -123,21 +128,18 @@ impl Pool {
     }
 
     fn needs_top_up(&self, terms: &TopUpTerms, rules: &PoolRules) -> bool {
-        let available = self.promotional.plus(self.purchased).minus(self.used).minus(self.leased);
         let capped = terms.monthly_cap.is_some_and(|cap| cap < self.top_up.bought.plus(terms.amount));
         self.top_up.pending.is_none()
             && self.top_up.retry_at <= self.now
             && !capped
-            && available <= terms.minimum.max(rules.dust)
+            && self.available() <= terms.minimum.max(rules.dust)
     }
 
     fn suspend_for_failed_payments(&mut self) {
-        self.terms = std::sync::Arc::new(after_failed_payments(&self.terms));
+        let terms = std::sync::Arc::make_mut(&mut self.terms);
+        terms.suspension = Suspension::FailedPayments;
+        terms.top_up = None;
         self.terms_version = self.terms_version.saturating_add(1);
+        self.emit(Happening::Suspended { why: Suspension::FailedPayments });
     }
-}
-
-/// What an account's terms become where no purchase will be tried any more.
-pub fn after_failed_payments(terms: &Terms) -> Terms {
-    Terms { suspension: Suspension::FailedPayments, top_up: None, ..terms.clone() }
 }

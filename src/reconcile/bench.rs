@@ -93,6 +93,9 @@ impl Store for Away {
     fn add_credits(&self, _: Purchase) -> Pending<'_, AccountRecord> {
         away()
     }
+    fn top_up_failed(&self, _: Arc<str>, _: String) -> Pending<'_, AccountRecord> {
+        away()
+    }
     fn create_key(&self, _: Arc<str>, _: KeyDigest, _: String) -> Pending<'_, KeyRecord> {
         away()
     }

@@ -51,8 +51,6 @@ pub trait Outbox: Store {
     fn take(&self, take: Take) -> Pending<'_, Taken>;
     /// Has the purchase under `key` looked at again after `wait`; nothing where it is not in flight any more.
     fn put_off_purchase(&self, account: Arc<str>, key: String, wait: Duration) -> Pending<'_, ()>;
-    /// The purchase under `key` was declined. False where it is not in flight any more.
-    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, bool>;
     /// Has an event taken again after `wait`.
     fn put_off_event(&self, id: String, wait: Duration) -> Pending<'_, ()>;
     /// Events that need not be told again.

@@ -166,7 +166,12 @@ pub struct Reached {
 
 pub fn reach(settings: &Settings, at: &StoreAt) -> Result<Reached, Failure> {
     let lease = settings.catalogue.lease;
-    let pool = PoolRules { lease_max: lease.max, lease_parts: 100 / lease.max_percent.max(1), ..PoolRules::default() };
+    let pool = PoolRules {
+        lease_max: lease.max,
+        lease_parts: 100 / lease.max_percent.max(1),
+        tiers: settings.catalogue.tiers.clone(),
+        ..PoolRules::default()
+    };
     let rate = RateRules::default();
     match at {
         StoreAt::File(path) => {

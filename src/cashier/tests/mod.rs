@@ -13,6 +13,7 @@ use super::settings::{Endpoint, Secrets};
 use super::signature::signature;
 use super::webhook::{Answer, CallError};
 use crate::clock::UnixMs;
+use crate::decision::terms::Tier;
 use crate::decision::{Credit, Month};
 use crate::pool::message::{Event, Happening, Wanted};
 
@@ -139,6 +140,21 @@ fn alerts_have_names_and_ids_of_their_own() {
         Some((
             "acme.budget_reached.1791211200123",
             r#"{"account":"acme","at":"2026-10-05T14:40:00.123Z","id":"acme.budget_reached.1791211200123","month":"2026-10","percent":100,"type":"budget_reached"}"#,
+        )),
+    );
+    let (key, amount) = ("acme.1.0".to_owned(), Credit::from_nanos(20_500_000_000));
+    check_alert(
+        Happening::TopUpFailed { key, amount, declines: 1, retry_at: Some(UnixMs(1_791_211_260_000)) },
+        Some((
+            "acme.1.0.topup_failed",
+            r#"{"account":"acme","amount":"20.5","at":"2026-10-05T14:40:00.123Z","declines":1,"id":"acme.1.0.topup_failed","purchase_id":"acme.1.0","retry_at":"2026-10-05T14:41:00Z","type":"topup_failed"}"#,
+        )),
+    );
+    check_alert(
+        Happening::TierChanged { from: Tier::None, to: Tier::One },
+        Some((
+            "acme.tier_changed.1791211200123",
+            r#"{"account":"acme","at":"2026-10-05T14:40:00.123Z","from":"none","id":"acme.tier_changed.1791211200123","to":"one","type":"tier_changed"}"#,
         )),
     );
     check_alert(

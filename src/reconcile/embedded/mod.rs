@@ -164,7 +164,8 @@ impl Store for Embedded {
 
     fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord> {
         self.step(move |inner| {
-            inner.change(|state, database, now| accounts::create(state, database, now, &account, terms))
+            let rules = &inner.rules;
+            inner.change(|state, database, now| accounts::create(state, database, (rules, now), &account, terms))
         })
     }
 
@@ -192,6 +193,13 @@ impl Store for Embedded {
         self.step(move |inner| {
             let rules = &inner.rules;
             inner.change(|state, database, now| accounts::add_credits(state, database, (rules, now), &purchase))
+        })
+    }
+
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
+        self.step(move |inner| {
+            let rules = &inner.rules;
+            inner.change(|state, database, now| accounts::top_up_failed(state, database, (rules, now), &account, &key))
         })
     }
 
@@ -237,13 +245,6 @@ impl Outbox for Embedded {
     fn put_off_purchase(&self, account: Arc<str>, key: String, wait: Duration) -> Pending<'_, ()> {
         self.step(move |inner| {
             inner.change(|state, database, now| outbox::put_off_purchase(state, database, now, &account, &key, wait))
-        })
-    }
-
-    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, bool> {
-        self.step(move |inner| {
-            let rules = &inner.rules;
-            inner.change(|state, database, now| outbox::top_up_failed(state, database, (rules, now), &account, &key))
         })
     }
 

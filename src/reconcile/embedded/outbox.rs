@@ -47,7 +47,7 @@ pub(super) fn take(
     state.commit(database, time, &looked_at, |write| {
         for account in &accounts {
             let is_over = looked_at.contains(account) && !purchases.contains_key(account);
-            look_at(write, account, (!is_over).then_some(until))?;
+            look_at(write, account, (!is_over).then_some(UnixMs(until)))?;
         }
         let mut claims = write.open_table(CLAIMS).map_err(failed)?;
         for (number, _) in &events {
@@ -73,26 +73,8 @@ pub(super) fn put_off_purchase(
     if kept.pool.summary(time).topup_pending.as_deref() != Some(key) {
         return Ok(());
     }
-    let due = time.0.saturating_add(millis(wait));
+    let due = UnixMs(time.0.saturating_add(millis(wait)));
     state.commit(database, time, &BTreeSet::new(), |write| look_at(write, account, Some(due)))
-}
-
-pub(super) fn top_up_failed(
-    state: &mut State,
-    database: &Database,
-    (rules, now): (&Rules, Now),
-    account: &Arc<str>,
-    key: &str,
-) -> Result<bool, StoreError> {
-    let time = state.time(now);
-    let kept = found(state, database, account)?;
-    let is_taken = kept.pool.top_up_failed(key, &rules.pool, time);
-    if is_taken {
-        let retry_at = kept.pool.top_up_retry_at().map(|at| at.0);
-        let changed = BTreeSet::from([account.clone()]);
-        state.commit(database, time, &changed, |write| look_at(write, account, retry_at))?;
-    }
-    Ok(is_taken)
 }
 
 pub(super) fn put_off_event(
@@ -135,14 +117,14 @@ pub(super) fn finish_events(
 /// Notes purchases that were asked for, in the step that did so.
 pub(super) fn note(write: &WriteTransaction, events: &[Event]) -> Result<(), StoreError> {
     let asks = |event: &&Event| matches!(event.what, Happening::TopUpNeeded { .. });
-    events.iter().filter(asks).try_for_each(|event| look_at(write, &event.account, Some(event.at.0)))
+    events.iter().filter(asks).try_for_each(|event| look_at(write, &event.account, Some(event.at)))
 }
 
 /// When the purchase of an account is to be looked at next.
-fn look_at(write: &WriteTransaction, account: &str, due: Option<u64>) -> Result<(), StoreError> {
+pub(super) fn look_at(write: &WriteTransaction, account: &str, due: Option<UnixMs>) -> Result<(), StoreError> {
     let mut needs = write.open_table(NEEDS).map_err(failed)?;
     match due {
-        Some(due) => needs.insert(account, due).map_err(failed)?,
+        Some(due) => needs.insert(account, due.0).map_err(failed)?,
         None => needs.remove(account).map_err(failed)?,
     };
     Ok(())

@@ -21,6 +21,7 @@ use super::embedded::Rules;
 use super::outbox::{Outbox, Take, Taken};
 use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
 use crate::clock::Clock;
+use crate::decision::catalogue::TierRule;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
@@ -62,6 +63,7 @@ pub struct Redis {
     layout: Layout,
     /// Where the next look for the cashier's work begins.
     next_step: AtomicU16,
+    tiers: Vec<TierRule>,
 }
 
 impl Redis {
@@ -77,6 +79,7 @@ impl Redis {
             connection,
             scripts: Scripts::new(rules, clock),
             layout: Layout::new(prefix),
+            tiers: rules.pool.tiers.clone(),
             next_step: AtomicU16::new(0),
         }
     }
@@ -162,6 +165,10 @@ impl Store for Redis {
         Box::pin(async move { self.published(accounts::add_credits(self, purchase).await).await })
     }
 
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
+        Box::pin(async move { self.published(accounts::top_up_failed(self, account, key).await).await })
+    }
+
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {
         Box::pin(keys::create(self, account, digest, label))
     }
@@ -186,16 +193,6 @@ impl Outbox for Redis {
 
     fn put_off_purchase(&self, account: Arc<str>, key: String, wait: Duration) -> Pending<'_, ()> {
         Box::pin(outbox::put_off_purchase(self, account, key, wait))
-    }
-
-    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, bool> {
-        Box::pin(async move {
-            let is_taken = outbox::top_up_failed(self, &account, &key).await?;
-            if is_taken {
-                self.publish(&account).await;
-            }
-            Ok(is_taken)
-        })
     }
 
     fn put_off_event(&self, id: String, wait: Duration) -> Pending<'_, ()> {

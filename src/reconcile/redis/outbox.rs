@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::accounts::{arguments, read, refused};
-use super::answer::{Answer, list as values, name, text, unexpected, whole};
+use super::accounts::arguments;
+use super::answer::{Answer, list as values, name, unexpected, whole};
 use super::connection::Purpose;
 use super::events::event;
 use super::layout::BUCKETS;
-use super::{Call, Redis, terms};
-use crate::pool::after_failed_payments;
+use super::{Call, Redis};
 use crate::pool::message::Wanted;
 use crate::reconcile::outbox::{Backlog, Take, Taken, Waiting};
 use crate::reconcile::store::StoreError;
@@ -21,8 +20,6 @@ use crate::reconcile::store::StoreError;
 const STEP: u16 = 128;
 /// Steps in which all buckets are looked at.
 const STEPS: u16 = BUCKETS / STEP;
-/// Terms are replaced if they are as they were read. Somebody else may change them in between, but not for ever.
-const FAIL_TRIES: u32 = 16;
 
 /// Looks at all buckets; the next look begins where in this one enough was taken.
 pub(super) async fn take(store: &Redis, take: Take) -> Result<Taken, StoreError> {
@@ -151,22 +148,4 @@ pub(super) async fn finish_events(store: &Redis, ids: Vec<String>) -> Result<(),
 fn place(id: &str) -> Option<(u16, &str)> {
     let (bucket, id) = id.split_once('/')?;
     Some((bucket.parse().ok().filter(|bucket| *bucket < BUCKETS)?, id))
-}
-
-pub(super) async fn top_up_failed(store: &Redis, account: &Arc<str>, key: &str) -> Result<bool, StoreError> {
-    for _ in 0..FAIL_TRIES {
-        let before = read(store, account).await?;
-        let terms = after_failed_payments(&before.terms);
-        let version = before.terms_version.to_string();
-        let args = arguments([account, key, &version, &terms::numbers(&terms), &terms::written(&terms)]);
-        match store.run(store.call(&store.scripts.top_up_failed, account, args)).await? {
-            Value::Int(_) => {}
-            answer => match text(&answer)?.as_str() {
-                "failed" => return Ok(true),
-                "not in flight" => return Ok(false),
-                _ => return Err(refused(account, &answer)),
-            },
-        }
-    }
-    Err(StoreError::Unavailable("others change the account's terms all the time; try again".into()))
 }

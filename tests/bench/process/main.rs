@@ -122,7 +122,7 @@ impl World {
 impl Books {
     fn new(account: &Arc<str>, now: UnixMs) -> Self {
         let terms = Terms { payment_method: true, billing_profile: true, ..Terms::default() };
-        let mut pool = Pool::new(Arc::clone(account), terms, now);
+        let mut pool = Pool::new(Arc::clone(account), terms, &PoolRules::default(), now);
         let credit = Credit::from_nanos(10_000_000_000_000);
         pool.credit(1, Credit::ZERO, credit, &PoolRules::default(), now).expect("a valid credit");
         Self { pool, rates: HashMap::new() }

@@ -154,7 +154,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Call> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
+            let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
             if body.len() == length {
                 return Some(Call { head: head.to_owned(), body: serde_json::from_str(body).ok()? });
             }

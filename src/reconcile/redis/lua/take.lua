@@ -14,12 +14,13 @@ local function look(account)
   local a = load_account(account)
   if not a then return false end
   tick(a, time)
-  local events = announce(account, a)
+  local events = {}
+  announce(account, a, events)
   local pending = a[PENDING]
   save_account(account, a)
   save_events(account, a, events)
   if not pending[SINCE] then return false end
-  return {account, purchase_key(account, pending), pending[KEY_ATTEMPT], pending[BUYS], pending[BUYS + 1],
+  return {account, purchase_of(account, pending)[2], pending[KEY_ATTEMPT], pending[BUYS], pending[BUYS + 1],
     max(0, a[NOW] - pending[SINCE])}
 end
 

@@ -13,6 +13,7 @@ use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
+use super::chance::{rules, terms};
 use super::dice::Dice;
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
@@ -20,7 +21,6 @@ use super::tenant::Tenant;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
 use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
 use crate::reconcile::embedded::Rules;
@@ -118,11 +118,11 @@ impl World {
         self.pass();
         match self.dice.below(100) {
             0..80 => self.exchange(),
-            80..83 => self.garble(),
-            83..84 => self.look_for_purchases(),
-            84..86 => self.fail_purchase(),
-            86..90 => self.credit(),
-            90..94 => self.configure(),
+            80..84 => self.garble(),
+            84 => self.look_for_purchases(),
+            85..90 => self.credit(),
+            90..93 => self.configure(),
+            93 => self.decline(),
             94..96 => self.create(),
             96..98 => self.propose(),
             _ => self.look(),
@@ -327,6 +327,10 @@ impl World {
             let amount = if self.dice.once_in(3) { purchase.amount } else { known.amount };
             purchase = Purchase { amount, ..known };
         }
+        let pending = self.pools.get(&index).and_then(|pool| pool.summary(self.time()).topup_pending);
+        if let Some(key) = pending.filter(|_| !again && self.dice.once_in(3)) {
+            purchase.id = key;
+        }
         let got = self.runtime.block_on(self.store.add_credits(purchase.clone()));
         self.calls += 1;
         let expected = self.expect_credit(&purchase);
@@ -348,13 +352,33 @@ impl World {
         let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
         let total = if purchase.kind == CreditKind::Promotional { &mut promotional } else { &mut purchased };
         *total = total.plus(purchase.amount);
-        let credited = pool.credit(before.credit_version + 1, promotional, purchased, &self.rules.pool, now);
+        let credited =
+            pool.credit_under(&purchase.id, before.credit_version + 1, (promotional, purchased), &self.rules.pool, now);
         credited.map_err(|_| StoreError::TooMuchCredit)?;
         if pool.summary(now).topup_pending.is_none() {
             self.due.remove(&account);
         }
         self.purchases.push(purchase.clone());
         Ok(record(pool, now))
+    }
+
+    /// The purchase in flight is declined, or one that is not.
+    fn decline(&mut self) {
+        let (index, now) = (usize::try_from(self.dice.below(4)).unwrap(), self.time());
+        let pending = self.pools.get(&index).and_then(|pool| pool.summary(now).topup_pending);
+        let key = pending.filter(|_| !self.dice.once_in(5)).unwrap_or_else(|| "another".into());
+        let got = self.runtime.block_on(self.store.top_up_failed(ACCOUNTS[index].into(), key.clone()));
+        self.calls += 1;
+        let missing = || StoreError::NoSuchAccount(ACCOUNTS[index].into());
+        let expected = self.pools.get_mut(&index).ok_or_else(missing).map(|pool| {
+            if pool.top_up_failed(&key, &self.rules.pool, now) {
+                let retry_at = pool.top_up_retry_at();
+                self.due.remove(&index);
+                self.due.extend(retry_at.map(|at| (index, at.0)));
+            }
+            record(pool, now)
+        });
+        compare_records(got, expected);
     }
 
     fn configure(&mut self) {
@@ -388,7 +412,7 @@ impl World {
         let expected = match self.pools.get(&index) {
             Some(_) => Err(StoreError::AccountExists(ACCOUNTS[index].into())),
             None => {
-                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, now));
+                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, &self.rules.pool, now));
                 Ok(record(&self.pools[&index], now))
             }
         };
@@ -450,46 +474,4 @@ fn record(pool: &Pool, now: UnixMs) -> AccountRecord {
 fn compare_records(got: Result<AccountRecord, StoreError>, expected: Result<AccountRecord, StoreError>) {
     let told = |result: Result<AccountRecord, StoreError>| result.map_err(|error| error.to_string());
     assert_eq!(told(got), told(expected));
-}
-
-fn terms(dice: &mut Dice, scale: i64) -> Terms {
-    let mut money = |most| Credit::from_nanos(dice.amount(most));
-    let (line, limit, minimum, amount, cap) =
-        (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
-    let top_up = TopUpTerms { minimum, amount, monthly_cap: dice.once_in(3).then_some(cap) };
-    Terms {
-        mode: *dice.one(&[Mode::Prepaid, Mode::Postpaid, Mode::Contract]),
-        suspension: if dice.once_in(8) { Suspension::Abuse } else { Suspension::None },
-        payment_method: !dice.once_in(4),
-        monthly_limit: dice.once_in(2).then_some(limit),
-        credit_line: line,
-        top_up: dice.once_in(2).then_some(top_up),
-        reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]),
-        ..Terms::default()
-    }
-}
-
-/// The default numbers, or some of them so small that every bound is met.
-fn rules(dice: &mut Dice) -> Rules {
-    let mut rules = Rules::default();
-    let pool = &mut rules.pool;
-    if dice.once_in(4) {
-        return rules;
-    }
-    pool.lease_max = Credit::from_nanos(*dice.one(&[100, 5_000_000_000, 1_000_000_000_000_000_000]));
-    pool.lease_parts = *dice.one(&[1, 3, 10]);
-    pool.sessions_max = *dice.one(&[3, 6, 4_096]);
-    pool.reap_max = *dice.one(&[1, 2, 4]);
-    pool.months_kept = *dice.one(&[0, 1, 12]);
-    pool.dust = Credit::from_nanos(*dice.one(&[0, 5, 1_200_000]));
-    pool.request_typical = Credit::from_nanos(*dice.one(&[1, 12_000_000]));
-    pool.sync_spacing = Duration::from_millis(*dice.one(&[1, 900]));
-    pool.sync_spacing_healthy = Duration::from_millis(*dice.one(&[1, 700]));
-    pool.top_up_waits = dice
-        .one(&[vec![], vec![1], vec![0, 60_000], vec![9_000; 40]])
-        .iter()
-        .map(|ms| Duration::from_millis(*ms))
-        .collect();
-    pool.thresholds = dice.one(&[vec![80, 100], vec![], vec![100, 1, 50]]).clone();
-    rules
 }

@@ -3,6 +3,7 @@
 
 mod buckets;
 mod call;
+mod chance;
 mod dice;
 mod difference;
 mod guest;

@@ -8,7 +8,6 @@ use super::super::scripts::Script;
 use super::call::{ACCOUNTS, World, place};
 use crate::pool::message::Wanted;
 use crate::reconcile::outbox::{Outbox, Take};
-use crate::reconcile::store::StoreError;
 
 impl World {
     pub fn look_for_purchases(&mut self) {
@@ -46,26 +45,6 @@ impl World {
         self.calls += 1;
         if is_mine {
             self.due.insert(place(&wanted.account), self.time().0 + wait);
-        }
-    }
-
-    pub fn fail_purchase(&mut self) {
-        let account = usize::try_from(self.dice.below(4)).unwrap();
-        let now = self.time();
-        let pending = self.pools.get(&account).and_then(|pool| pool.summary(now).topup_pending);
-        let key = pending.filter(|_| !self.dice.once_in(5)).unwrap_or_else(|| format!("{}.1.0", ACCOUNTS[account]));
-        let got = self.runtime.block_on(self.store.top_up_failed(ACCOUNTS[account].into(), key.clone()));
-        self.calls += 1;
-        let Some(pool) = self.pools.get_mut(&account) else {
-            return assert!(matches!(got, Err(StoreError::NoSuchAccount(_))));
-        };
-        let is_taken = pool.top_up_failed(&key, &self.rules.pool, now);
-        assert_eq!(got.unwrap(), is_taken, "{key}");
-        if is_taken {
-            match pool.top_up_retry_at() {
-                Some(at) => self.due.insert(account, at.0),
-                None => self.due.remove(&account),
-            };
         }
     }
 
