@@ -101,12 +101,12 @@ impl Payee {
     }
 
     pub fn calls(&self) -> Vec<Call> {
-        self.state.lock().unwrap().calls.clone()
+        self.state.lock().expect("nothing panics while it holds this lock").calls.clone()
     }
 
     /// Keys of purchases that were made.
     pub fn made(&self) -> BTreeSet<String> {
-        self.state.lock().unwrap().made.clone()
+        self.state.lock().expect("nothing panics while it holds this lock").made.clone()
     }
 
     /// Lets everybody who waits have their answer.
@@ -139,7 +139,7 @@ impl Payee {
     }
 
     fn note(&self, call: Call) -> Manner {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("nothing panics while it holds this lock");
         let manner = state.manners.pop_front().unwrap_or(Manner::Yes);
         if !matches!(manner, Manner::No | Manner::Refuse(_)) {
             state.made.insert(call.header("idempotency-key").to_owned());
