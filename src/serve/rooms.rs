@@ -65,6 +65,11 @@ impl Rooms {
             keys: keys.clone(),
             clock: Clock,
         });
+        if settings.cashier.is_some() && !is_file {
+            tracing::info!(
+                "sidecars that share a store buy nothing: run `tollgate cashier` with these settings beside them"
+            );
+        }
         let cashier = if is_file { new_cashier(settings, outbox, &accounts)? } else { None };
         let parts = GateParts { ledger, rounds: rounds.clone(), keys: keys.clone(), catalogue, session, clock: Clock };
         let gate = Arc::new(Gate::new(parts, settings.gate));

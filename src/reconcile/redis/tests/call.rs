@@ -27,11 +27,11 @@ use crate::reconcile::embedded::Rules;
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError};
 
 /// A loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Store time as the test sets it. Only tests have these lines; the program puts the server's clock in their place.
-const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
+pub(super) const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
 /// 2026-10-05T14:40:00Z.
-const START: u64 = 1_791_211_200_000;
+pub(super) const START: u64 = 1_791_211_200_000;
 /// The last has characters that mean something to keys, patterns and scripts.
 pub(super) const ACCOUNTS: &[&str] = &["tiny", "dollars", "huge", "über {3} %d:a b\\"];
 const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200];
