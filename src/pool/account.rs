@@ -142,6 +142,19 @@ impl Pool {
         rules: &PoolRules,
         now: UnixMs,
     ) -> Result<bool, Refusal> {
+        self.credit_under("", version, (promotional, purchased), rules, now)
+    }
+
+    /// As [`Pool::credit`], with the purchase's id: the one that auto top-up asked for ends the need, even where a refund in
+    /// between has left less than it was to bring.
+    pub fn credit_under(
+        &mut self,
+        purchase_id: &str,
+        version: u64,
+        (promotional, purchased): (Credit, Credit),
+        rules: &PoolRules,
+        now: UnixMs,
+    ) -> Result<bool, Refusal> {
         let bounds = Credit::ZERO..=Credit::MAX;
         if !bounds.contains(&promotional) || !bounds.contains(&purchased) {
             return Err(Refusal::Malformed("credits in"));
@@ -153,7 +166,7 @@ impl Pool {
         // Only what is paid back lowers what was paid.
         self.paid_before = if purchased < self.purchased { Credit::ZERO } else { self.lifetime_paid() };
         (self.credit_version, self.promotional, self.purchased) = (version, promotional, purchased);
-        self.top_up_credited();
+        self.top_up_credited(purchase_id);
         self.rearm_balance_alert();
         self.changed(rules);
         Ok(true)

@@ -214,6 +214,19 @@ pub struct StepProposal {
     pub limits: TokenLimits,
 }
 
+/// A purchase that somebody has to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub account: Arc<str>,
+    /// Names the purchase, however often it is asked for.
+    pub key: String,
+    pub amount: Credit,
+    /// Purchases for this need that were declined before.
+    pub attempt: u32,
+    /// How long it has been wanted.
+    pub age: Duration,
+}
+
 /// Something that others must hear of, written in the same step that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Pool;
-use super::message::Happening;
+use super::message::{Happening, Wanted};
 use super::rules::PoolRules;
-use super::when::later;
+use super::when::{elapsed, later};
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::terms::{Suspension, Terms, TopUpTerms};
@@ -54,10 +54,11 @@ impl TopUp {
 }
 
 impl Pool {
-    /// Ends the pending purchase where as much was bought. A smaller purchase by hand leaves it in flight.
-    pub(super) fn top_up_credited(&mut self) {
+    /// Ends the pending purchase where it was made, or as much was bought. A smaller purchase by hand leaves it in flight.
+    pub(super) fn top_up_credited(&mut self, purchase_id: &str) {
         let purchased = self.purchased;
-        let Some(pending) = self.top_up.pending.take_if(|pending| pending.done_at <= purchased) else {
+        let is_made = |pending: &mut Pending| pending.done_at <= purchased || pending.key == purchase_id;
+        let Some(pending) = self.top_up.pending.take_if(is_made) else {
             return;
         };
         let bought = self.top_up.bought.plus(pending.amount).min(Credit::MAX);
@@ -85,6 +86,27 @@ impl Pool {
         }
         self.changed(rules);
         true
+    }
+
+    /// The purchase in flight, asked for anew where the wait after a decline is over.
+    pub fn look_at_top_up(&mut self, rules: &PoolRules, now: UnixMs) -> Option<Wanted> {
+        self.tick(now, rules);
+        self.announce(rules);
+        let (account, attempt, now) = (self.account.clone(), self.top_up.attempt, self.now);
+        let wanted = |Pending { key, since, amount, .. }: &Pending| Wanted {
+            account,
+            key: key.clone(),
+            amount: *amount,
+            attempt,
+            age: elapsed(*since, now),
+        };
+        self.top_up.pending.as_ref().map(wanted)
+    }
+
+    /// When a declined purchase may be asked for again; `None` where it will not be.
+    pub fn top_up_retry_at(&self) -> Option<UnixMs> {
+        let is_over = self.top_up.pending.is_some() || self.top_up.declines == 0 || self.top_up_terms().is_none();
+        (!is_over).then_some(self.top_up.retry_at)
     }
 
     /// Asks for a purchase where what is available has fallen to the minimum and none is in flight.

@@ -133,7 +133,7 @@ impl Accounts {
     }
 
     /// Has this node hear of a change at once; the others hear of it with their next round.
-    fn changed(&self, account: &str) {
+    pub fn changed(&self, account: &str) {
         self.ledger.touch(account, self.clock.now());
         self.rounds.nudge();
     }

@@ -8,6 +8,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::Rules;
 use super::file::{ACCOUNTS, EVENTS, PURCHASES, failed};
+use super::outbox::look_at;
 use super::records::{Receipt, decode, encode};
 use super::state::{Kept, State};
 use crate::clock::{Now, UnixMs};
@@ -116,7 +117,8 @@ pub(super) fn top_up_failed(
     let is_news = kept.pool.top_up_failed(key, &rules.pool, time);
     let record = record(kept.pool.summary(time));
     if is_news {
-        state.commit(database, time, &only(account), |_| Ok(()))?;
+        let retry_at = kept.pool.top_up_retry_at();
+        state.commit(database, time, &only(account), |write| look_at(write, account, retry_at))?;
     }
     Ok(record)
 }
@@ -144,7 +146,7 @@ pub(super) fn add_credits(
     // The pool refuses what is above the largest balance.
     *total = Credit::from_nanos(total.nanos().saturating_add(purchase.amount.nanos()));
     let version = before.credit_version.saturating_add(1);
-    let credited = kept.pool.credit(version, promotional, purchased, &rules.pool, time);
+    let credited = kept.pool.credit_under(&purchase.id, version, (promotional, purchased), &rules.pool, time);
     credited.map_err(|_| StoreError::TooMuchCredit)?;
     let record = record(kept.pool.summary(time));
     let receipt = Receipt { amount: purchase.amount, kind: purchase.kind, booked: time };

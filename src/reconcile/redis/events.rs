@@ -65,7 +65,7 @@ fn number(bucket: u16, id: &str) -> Option<u64> {
 }
 
 /// Names and values, as `save_events` in `lua/announce.lua` writes them; nothing where they are none of these.
-fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
+pub(super) fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
     let mut next = || {
         fields.value()?;
         fields.value()

@@ -12,6 +12,8 @@ use crate::reconcile::embedded::Rules;
 
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
 const EVENTS_MAX: usize = 10_000;
+/// Events of one bucket that are taken or put off at once.
+const CLAIMS_MAX: usize = 100;
 
 /// Usage in USD that no account has.
 const NO_TIER_AT: u64 = 1_000_000_000_000;
@@ -45,6 +47,9 @@ pub(super) struct Scripts {
     pub account: Script,
     pub names: Script,
     pub events: Script,
+    pub take: Script,
+    pub put_off: Script,
+    pub finish: Script,
     pub key_find: Script,
     pub key_own: Script,
     pub key_note: Script,
@@ -55,6 +60,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub fn new(rules: &Rules, clock: &str) -> Self {
         let numbers = numbers(rules);
+        let claims = format!("local CLAIMS_MAX = {CLAIMS_MAX}");
         let of = |parts: &[&str]| Script::of(&[&[numbers.as_str(), clock], parts].concat());
         Self {
             // Blocks, because Lua takes 200 local names at once.
@@ -81,6 +87,9 @@ impl Scripts {
             account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
             names: Script::of(&[include_str!("lua/names.lua")]),
             events: Script::of(&[include_str!("lua/events.lua")]),
+            take: of(&[&claims, AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/take.lua")]),
+            put_off: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/put_off.lua")]),
+            finish: of(&[STATE, include_str!("lua/finish.lua")]),
             key_find: Script::of(&[include_str!("lua/key_find.lua")]),
             key_own: Script::of(&[include_str!("lua/key_own.lua")]),
             key_note: of(&[include_str!("lua/key_note.lua")]),

@@ -143,5 +143,6 @@ end
 local function save_events(account, a, events)
   for _, event in ipairs(events) do
     call('XADD', tag .. 'out', 'MAXLEN', '~', EVENTS_MAX, '*', 'at', a[NOW], 'account', account, unpack(event))
+    if event[2] == 'top-up' then call('ZADD', tag .. 'due', a[NOW], account) end
   end
 end

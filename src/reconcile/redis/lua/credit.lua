@@ -23,8 +23,10 @@ a[PROMOTIONAL], a[PROMOTIONAL + 1] = tonumber(ARGV[3]), tonumber(ARGV[4])
 a[PURCHASED], a[PURCHASED + 1] = purchased, purchased_nanos
 a[TIER_AT], a[TIER_AT + 1] = 0, 0
 local pending, events = a[PENDING], {}
-if pending[SINCE] and not is_less(a[PURCHASED], a[PURCHASED + 1], pending[DONE_AT], pending[DONE_AT + 1]) then
-  -- As much was bought as was asked for. A smaller purchase by hand leaves it in flight.
+local is_made = pending[SINCE] and (purchase_of(account, pending)[2] == purchase
+  or not is_less(a[PURCHASED], a[PURCHASED + 1], pending[DONE_AT], pending[DONE_AT + 1]))
+if is_made then
+  -- It was made, or as much was bought. A smaller purchase by hand leaves it in flight.
   a[BOUGHT], a[BOUGHT + 1] = normal(a[BOUGHT] + pending[BUYS], a[BOUGHT + 1] + pending[BUYS + 1])
   if a[BOUGHT] >= USD then a[BOUGHT], a[BOUGHT + 1] = USD, 0 end
   a[PENDING], a[ATTEMPT], a[DECLINES], a[RETRY_AT] = {}, 0, 0, 0
@@ -34,7 +36,10 @@ rearm_balance_alert(a)
 a[OPS] = a[OPS] + 1
 announce(account, a, events)
 
+local is_over = not a[PENDING][SINCE]
+
 save_account(account, a)
+if is_over then call('ZREM', tag .. 'due', account) end
 call('HSET', tag .. 'p:' .. account, purchase, ARGV[8])
 save_events(account, a, events)
 return 'credited'

@@ -26,9 +26,15 @@ else
   table.insert(events, {'what', 'suspended', 'why', 'failed payments'})
 end
 a[OPS] = a[OPS] + 1
+local can_buy, retry_at = a[CAN_BUY] == 1, a[RETRY_AT]
 announce(account, a, events)
 
 save_account(account, a)
+if wait and can_buy then
+  call('ZADD', tag .. 'due', retry_at, account)
+else
+  call('ZREM', tag .. 'due', account)
+end
 if not wait then call('SET', tag .. 'c:' .. account, terms) end
 save_events(account, a, events)
 return 'declined'

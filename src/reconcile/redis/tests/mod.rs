@@ -8,6 +8,8 @@ mod dice;
 mod difference;
 mod guest;
 mod mutants;
+mod outbox;
+mod purchases;
 mod replaced;
 mod server;
 mod state;
