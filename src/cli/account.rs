@@ -8,11 +8,15 @@ use super::terms::{self, Terms};
 use crate::transport::proto::tollgate::accounts_client::AccountsClient;
 use crate::transport::proto::tollgate::{
     Account, AddCreditsRequest, ApiKey, CreateAccountRequest, CreateApiKeyRequest, CreditKind, GetAccountRequest,
-    ListAccountsRequest, ListApiKeysRequest, RevokeApiKeyRequest, TermsChange, UpdateAccountRequest,
+    ListAccountsRequest, ListApiKeysRequest, RevokeApiKeyRequest, Suspension, TermsChange, UpdateAccountRequest,
 };
+use tonic::Code;
 use tonic::transport::Channel;
 
 const SERVICE: &str = "tollgate.v1.Accounts";
+
+/// Others may change the same account meanwhile, but not all the time.
+const CHANGE_TRIES: u32 = 4;
 
 /// Create accounts, add credits, make keys, look at balances.
 #[derive(Args, Debug)]
@@ -46,11 +50,21 @@ enum What {
         terms: Box<Terms>,
     },
     /// Change an account's terms; what is not named stays as it is
-    Update {
+    #[command(alias = "update")]
+    Set {
         account: String,
         #[command(flatten)]
         terms: Box<Terms>,
     },
+    /// Deny all requests of an account, until it is resumed
+    Suspend {
+        account: String,
+        /// Why; what its requests are told
+        #[arg(long = "for", value_name = "WHY")]
+        why: Cause,
+    },
+    /// End a suspension
+    Resume { account: String },
     /// Add credits, as in `tollgate account credit acme 25`
     Credit {
         account: String,
@@ -71,6 +85,24 @@ enum What {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(Key),
+}
+
+/// Why an account is suspended.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Cause {
+    /// Its owner has to write to support
+    Abuse,
+    /// Its owner has to pay
+    FailedPayments,
+}
+
+impl Cause {
+    fn suspension(self) -> Suspension {
+        match self {
+            Self::Abuse => Suspension::Abuse,
+            Self::FailedPayments => Suspension::FailedPayments,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -107,7 +139,9 @@ pub async fn run(command: &AccountCommand) -> Result<String, CliError> {
         What::Create { account, starter_credit, terms } => {
             accounts.create(account, terms.change(), *starter_credit).await.map(shown)
         }
-        What::Update { account, terms } => accounts.update(account, terms).await.map(shown),
+        What::Set { account, terms } => accounts.change(account, &terms.change()).await.map(shown),
+        What::Suspend { account, why } => accounts.suspend(account, why.suspension()).await.map(shown),
+        What::Resume { account } => accounts.suspend(account, Suspension::None).await.map(shown),
         What::Credit { account, amount, purchase_id, promotional } => {
             let id = purchase_id.clone().map_or_else(super::random_id, Ok)?;
             let credited = accounts.credit(account, amount, &id, *promotional).await;
@@ -131,10 +165,25 @@ impl Accounts {
         self.content(reply.map(|reply| reply.into_inner().account))
     }
 
-    /// Reads the account's version and changes its terms against it.
-    async fn update(&mut self, account: &str, terms: &Terms) -> Result<Account, CliError> {
+    async fn suspend(&mut self, account: &str, suspension: Suspension) -> Result<Account, CliError> {
+        let change = TermsChange { suspension: Some(suspension.into()), ..TermsChange::default() };
+        self.change(account, &change).await
+    }
+
+    /// Reads the account's version and changes its terms against it; again where somebody else was faster.
+    async fn change(&mut self, account: &str, change: &TermsChange) -> Result<Account, CliError> {
+        for _ in 1..CHANGE_TRIES {
+            match self.change_once(account, change).await {
+                Err(CliError::Refused { code: Code::Aborted, .. }) => {}
+                changed => return changed,
+            }
+        }
+        self.change_once(account, change).await
+    }
+
+    async fn change_once(&mut self, account: &str, change: &TermsChange) -> Result<Account, CliError> {
         let version = self.get(account).await?.version;
-        let request = UpdateAccountRequest { account: account.to_owned(), version, terms: Some(terms.change()) };
+        let request = UpdateAccountRequest { account: account.to_owned(), version, terms: Some(change.clone()) };
         let reply = self.client.update_account(request).await;
         self.content(reply.map(|reply| reply.into_inner().account))
     }

@@ -70,6 +70,17 @@ pub enum End {
     Expired,
 }
 
+impl End {
+    /// The word for it in answers and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Released => "released",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// The result of a settle or a release, and of every repetition of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {

@@ -12,6 +12,7 @@ mod configuration;
 mod demo;
 mod drill;
 mod embedded;
+mod errors;
 mod garbage;
 mod lifecycle;
 mod metrics;
