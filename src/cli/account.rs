@@ -1,14 +1,19 @@
 //! `tollgate account …`: what an operator does with accounts, credits and keys of a running sidecar.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::client::{CliError, Connection, connect};
 use super::output::{Sheet, Value, table};
+use super::standing;
 use super::terms::{self, Terms};
+use super::watch::watch;
 use crate::transport::proto::tollgate::accounts_client::AccountsClient;
 use crate::transport::proto::tollgate::{
     Account, AddCreditsRequest, ApiKey, CreateAccountRequest, CreateApiKeyRequest, CreditKind, GetAccountRequest,
-    ListAccountsRequest, ListApiKeysRequest, RevokeApiKeyRequest, Suspension, TermsChange, UpdateAccountRequest,
+    InspectAccountRequest, InspectAccountResponse, ListAccountsRequest, ListApiKeysRequest, RevokeApiKeyRequest,
+    Suspension, TermsChange, UpdateAccountRequest,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -78,8 +83,16 @@ enum What {
         #[arg(long)]
         promotional: bool,
     },
-    /// Show one account
-    Show { account: String },
+    /// Show one account: money, terms, leases by node, and what this sidecar holds, limits and denied
+    Show {
+        account: String,
+        /// Go on showing it: in place on a terminal, a line each time into a pipe
+        #[arg(long)]
+        watch: bool,
+        /// How often, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        every: u64,
+    },
     /// List all accounts
     List,
     /// Make, list and revoke API keys
@@ -147,7 +160,13 @@ pub async fn run(command: &AccountCommand) -> Result<String, CliError> {
             let credited = accounts.credit(account, amount, &id, *promotional).await;
             credited.map(shown).map_err(|error| error.of_purchase(&id))
         }
-        What::Show { account } => accounts.get(account).await.map(shown),
+        What::Show { account, watch: true, every } => {
+            watch(&mut accounts, account, json, Duration::from_secs(*every)).await.map(|()| String::new())
+        }
+        What::Show { account, .. } => accounts
+            .inspect(account)
+            .await
+            .map(|(inspected, account)| standing::sheet(&inspected, &account).render(json)),
         What::List => Ok(account_list(&accounts.all().await?, json)),
         What::Key(key) => accounts.key(key, json).await,
     }
@@ -203,6 +222,15 @@ impl Accounts {
     async fn get(&mut self, account: &str) -> Result<Account, CliError> {
         let reply = self.client.get_account(GetAccountRequest { account: account.to_owned() }).await;
         self.content(reply.map(|reply| reply.into_inner().account))
+    }
+
+    /// How an account stands at this moment, and the account itself.
+    pub async fn inspect(&mut self, account: &str) -> Result<(InspectAccountResponse, Account), CliError> {
+        let reply = self.client.inspect_account(InspectAccountRequest { account: account.to_owned() }).await;
+        self.content(reply.map(|reply| {
+            let mut inspected = reply.into_inner();
+            inspected.account.take().map(|account| (inspected, account))
+        }))
     }
 
     async fn all(&mut self) -> Result<Vec<Account>, CliError> {

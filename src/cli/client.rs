@@ -36,6 +36,8 @@ pub enum CliError {
     Unsure { purchase_id: String, cause: Box<CliError> },
     #[error("the answer from {0} has no content; is it another version of tollgate?")]
     Empty(String),
+    #[error("standard output cannot be written: {0}")]
+    Output(std::io::Error),
     #[error("the system gave no random bytes for a request id ({0}); name one with `--request-id`")]
     NoRandom(#[from] getrandom::Error),
 }
@@ -58,6 +60,7 @@ impl CliError {
             | Self::Unreachable { .. }
             | Self::WrongPort { .. }
             | Self::Unsure { .. }
+            | Self::Output(_)
             | Self::NoRandom(_) => false,
         };
         if unsure { Self::Unsure { purchase_id: purchase_id.to_owned(), cause: Box::new(self) } } else { self }

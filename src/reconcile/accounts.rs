@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Rounds;
 use super::keys::{Keys, digest_of};
-use super::store::{AccountRecord, CreditKind, KeyRecord, Purchase, Store, StoreError};
+use super::store::{AccountRecord, CreditKind, KeyRecord, Leased, Purchase, Store, StoreError};
 use crate::clock::Clock;
 use crate::decision::terms::{Mode, Terms};
 use crate::decision::{Catalogue, Credit};
@@ -80,6 +80,12 @@ impl Accounts {
     pub async fn get(&self, account: &str) -> Result<AccountRecord, AccountsError> {
         refuse(name_faults(account))?;
         Ok(self.store.account(account.into()).await?)
+    }
+
+    /// An account and what is lent of it.
+    pub async fn inspect(&self, account: &str) -> Result<(AccountRecord, Vec<Leased>), AccountsError> {
+        refuse(name_faults(account))?;
+        Ok(self.store.inspect(account.into()).await?)
     }
 
     /// Accounts in order of name, after `after`; at most `max`, and never more than 1,000.

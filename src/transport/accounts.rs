@@ -1,6 +1,7 @@
 //! The operators' API: accounts, credits and keys. A thin translation of what `reconcile` does with them.
 
-mod messages;
+mod inspect;
+pub(in crate::transport) mod messages;
 mod terms;
 
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use super::proto::tollgate as api;
 use super::proto::tollgate::accounts_server::Accounts;
 use super::status::failure::accounts_status;
 use super::status::faults::Faults;
+use crate::gate::Gate;
 use crate::reconcile::accounts::{self as operations, name_faults, purchase_faults};
 use crate::reconcile::store::{CreditKind, Purchase};
+use inspect::{denial_message, here_message, lease_message};
 use messages::{account_message, key_message};
 use terms::{MODE, changed, credit, initial};
 
@@ -23,6 +26,8 @@ const PAGE_MAX: u32 = 500;
 /// The handler of the accounts port.
 pub struct Operators {
     pub accounts: Arc<operations::Accounts>,
+    /// What this sidecar itself knows.
+    pub gate: Arc<Gate>,
 }
 
 #[tonic::async_trait]
@@ -157,5 +162,22 @@ impl Accounts for Operators {
         let request = request.into_inner();
         self.accounts.revoke_key(&request.account, &request.id).await.map_err(accounts_status)?;
         Ok(Response::new(api::RevokeApiKeyResponse {}))
+    }
+
+    async fn inspect_account(
+        &self,
+        request: Request<api::InspectAccountRequest>,
+    ) -> Result<Response<api::InspectAccountResponse>, Status> {
+        let account = request.into_inner().account;
+        let (record, leases) = self.accounts.inspect(&account).await.map_err(accounts_status)?;
+        let (here, denials) = self.gate.inspect(&account);
+        let now = self.gate.now().time;
+        Ok(Response::new(api::InspectAccountResponse {
+            account: Some(account_message(record)),
+            leases: leases.into_iter().map(lease_message).collect(),
+            node: self.gate.session().node.to_string(),
+            here: here.map(here_message),
+            denials: denials.iter().map(|noted| denial_message(noted, now)).collect(),
+        }))
     }
 }

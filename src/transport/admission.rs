@@ -1,6 +1,7 @@
 //! Our own API for inference servers: admit, follow, settle.
 
-mod messages;
+mod explain;
+pub(in crate::transport) mod messages;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::status::{Told, told};
 use super::wire::{Payer, Wire, count_denied, overloaded};
 use crate::decision::{Ask, Denial, Prompt, RequestId, ServiceTier, Usage};
 use crate::ledger::{Answer, Extended, Verdict, WithoutHold};
+use explain::explain_response;
 use messages::{denial_message, ended_message, limits_message, millis_u32, reason, tokens_u32};
 
 #[tonic::async_trait]
@@ -27,7 +29,7 @@ impl Admission for Wire {
         let id = hold_id("request_id", &request.request_id, request.attempt, &mut faults);
         let asked = asked(&request, id, &mut faults);
         faults.refuse()?;
-        self.admitted(asked, true).await.map(Response::new)
+        self.admitted(asked).await.map(Response::new)
     }
 
     async fn explain(&self, request: Request<api::ExplainRequest>) -> Result<Response<api::ExplainResponse>, Status> {
@@ -40,8 +42,7 @@ impl Admission for Wire {
         let id = RequestId { digest: request_id::random().0, attempt: 0 };
         let asked = asked(&request, id, &mut faults);
         faults.refuse_inside("ask")?;
-        let answer = self.admitted(asked, false).await?;
-        Ok(Response::new(api::ExplainResponse { answer: Some(answer) }))
+        self.explained(asked).await.map(Response::new)
     }
 
     async fn report(&self, request: Request<api::ReportRequest>) -> Result<Response<api::ReportResponse>, Status> {
@@ -104,8 +105,7 @@ struct Asked<'a> {
 }
 
 impl Wire {
-    /// Asks the gate; where `hold` is false, only for an explanation.
-    async fn admitted(&self, asked: Asked<'_>, hold: bool) -> Result<api::AdmitResponse, Status> {
+    async fn admitted(&self, asked: Asked<'_>) -> Result<api::AdmitResponse, Status> {
         let Asked { who, mut ask } = asked;
         let Some(_running) = self.enter() else {
             return Ok(self.denied_at_the_door(overloaded()));
@@ -115,8 +115,23 @@ impl Wire {
             Err(denial) => return Ok(self.denied_at_the_door(denial)),
         };
         ask.account = payer.name();
-        let answer = if hold { self.gate.check(&ask).await } else { self.gate.explain(&ask).await };
+        let answer = self.gate.check(&ask).await;
         self.admit_response(&ask, &answer)
+    }
+
+    async fn explained(&self, asked: Asked<'_>) -> Result<api::ExplainResponse, Status> {
+        let Asked { who, mut ask } = asked;
+        let alone =
+            |denial| Ok(api::ExplainResponse { answer: Some(self.denial_response(&denial)), ..Default::default() });
+        let Some(_running) = self.enter() else { return alone(overloaded()) };
+        let payer: Payer<'_> = match self.payer(who).await {
+            Ok(payer) => payer,
+            Err(denial) => return alone(denial),
+        };
+        ask.account = payer.name();
+        let explained = self.gate.explain(&ask).await;
+        let answer = self.admit_response(&ask, &explained.answer)?;
+        Ok(explain_response(self, &ask, answer, explained.why.as_ref()))
     }
 
     fn admit_response(&self, ask: &Ask<'_>, answer: &Answer) -> Result<api::AdmitResponse, Status> {
@@ -150,7 +165,11 @@ impl Wire {
     /// Denied before the gate was asked.
     fn denied_at_the_door(&self, denial: Denial) -> api::AdmitResponse {
         count_denied(denial.reason);
-        let denial = denial_message(&self.told(&denial, ""));
+        self.denial_response(&denial)
+    }
+
+    fn denial_response(&self, denial: &Denial) -> api::AdmitResponse {
+        let denial = denial_message(&self.told(denial, ""));
         api::AdmitResponse { result: Some(api::admit_response::Result::Denial(denial)), ..Default::default() }
     }
 

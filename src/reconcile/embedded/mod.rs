@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use redb::Database;
 use tokio::task::spawn_blocking;
 
-use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -167,6 +167,10 @@ impl Store for Embedded {
 
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
         self.step(move |inner| inner.change(|state, database, now| accounts::get(state, database, now, &account)))
+    }
+
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        self.step(move |inner| inner.change(|state, database, now| accounts::inspect(state, database, now, &account)))
     }
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {

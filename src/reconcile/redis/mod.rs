@@ -17,7 +17,7 @@ use std::time::Duration;
 use redis::RedisError;
 
 use super::embedded::Rules;
-use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
 use crate::clock::Clock;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -34,6 +34,7 @@ mod cluster;
 mod connection;
 mod events;
 mod faults;
+mod inspect;
 mod keys;
 mod layout;
 mod money;
@@ -138,6 +139,10 @@ impl Store for Redis {
 
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
         Box::pin(async move { Ok(accounts::read(self, &account).await?.record()) })
+    }
+
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        Box::pin(inspect::inspect(self, account))
     }
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {
