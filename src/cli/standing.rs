@@ -23,7 +23,7 @@ pub fn sheet(inspected: &InspectAccountResponse, account: &Account) -> Sheet {
     });
     sheet.table(Table {
         name: "limits",
-        columns: &["model", "limit", "per minute", "used", "at hand", "full again", "from"],
+        columns: &["model", "limit", "per minute", "used", "lent here", "full again", "from"],
         rows: limits,
     });
     sheet.table(Table {
@@ -90,7 +90,7 @@ fn limit_row(model: &str, name: &str, limit: &LimitHere) -> Vec<Value> {
         Value::text(model),
         Value::text(name),
         Value::Count(limit.per_minute),
-        Value::Count(limit.level),
+        Value::Count(limit.level.saturating_sub(limit.at_hand)),
         Value::Count(limit.at_hand),
         Value::Millis(limit.reset_ms),
         Value::text(why::provenance(limit.provenance())),

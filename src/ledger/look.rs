@@ -16,7 +16,7 @@ use crate::decision::explain::{Bound, Finding, explain};
 use crate::decision::standing::RateStanding;
 use crate::decision::terms::Terms;
 use crate::decision::{
-    Credit, Decision, Demand, Denial, Metric, ModelId, Price, RateKey, Reason, ServiceTier, Standing, decide,
+    Amounts, Credit, Decision, Demand, Denial, Metric, ModelId, Price, RateKey, Reason, ServiceTier, Standing, decide,
 };
 
 /// Credit that the pool would lend may be followed by tokens that it would lend.
@@ -32,6 +32,7 @@ impl Shard {
         let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
         let mut account = self.as_found_next(index, now.time)?;
         let mut standing = standing(&mut account, rules, question.demand, full, now.time)?;
+        let at_hand = AtHand::of(&standing);
         let decision = decided_as_lent(rules, question.demand, &account, &mut standing, now.time);
         let verdict = match decision {
             Decision::Deny(denial) => Verdict::Denied(denial),
@@ -44,7 +45,7 @@ impl Shard {
         };
         let limits: Limits = limits(&standing, question.demand.rate_key, None, now.time);
         let answer = Answer { verdict, limits: Some(limits), balance: Some(balance(&account)) };
-        let why = why(rules, &account, question.demand, &standing, now.time);
+        let why = why(rules, &account, question.demand, (&standing, at_hand), now.time);
         Some(Explained { answer, why })
     }
 
@@ -103,11 +104,46 @@ fn decided_as_lent(rules: &Rules, demand: &Demand, account: &Account, standing: 
     decision
 }
 
-fn why(rules: &Rules, account: &Account, demand: &Demand, standing: &Standing, now: Time) -> Option<Why> {
+/// Tokens and requests that are lent to this sidecar, which count against a limit but may be used by the ask.
+#[derive(Clone, Copy)]
+struct AtHand {
+    requests: u64,
+    tokens: [u64; 3],
+}
+
+impl AtHand {
+    fn of(standing: &Standing) -> Self {
+        Self { requests: standing.requests.chunk, tokens: standing.tokens.map(|rate| rate.chunk) }
+    }
+
+    /// What is really used of a limit.
+    fn taken_off(self, bound: Bound, amounts: Amounts) -> Amounts {
+        let at_hand = match bound {
+            Bound::Month | Bound::User | Bound::Credit => 0,
+            Bound::Requests => self.requests,
+            Bound::Tokens(metric) => of_metric(self.tokens, metric),
+        };
+        match amounts {
+            Amounts::Rate { limit, used, requested } => {
+                Amounts::Rate { limit, used: used.saturating_sub(at_hand), requested }
+            }
+            Amounts::None | Amounts::Money { .. } => amounts,
+        }
+    }
+}
+
+fn why(
+    rules: &Rules,
+    account: &Account,
+    demand: &Demand,
+    (standing, at_hand): (&Standing, AtHand),
+    now: Time,
+) -> Option<Why> {
     let terms = account.terms.as_deref()?;
     let findings = explain(demand, standing, rules.catalogue.admission.generated_hold, now);
     let tokens = demand.rate_key.map(|key| token_provenances(rules, account, terms, key, &standing.tokens));
-    let limit = |finding: Finding| {
+    let limit = |mut finding: Finding| {
+        finding.amounts = at_hand.taken_off(finding.bound, finding.amounts);
         let provenance = match finding.bound {
             Bound::Credit | Bound::User => Provenance::Account,
             Bound::Requests => Provenance::Catalogue,
@@ -115,7 +151,7 @@ fn why(rules: &Rules, account: &Account, demand: &Demand, standing: &Standing, n
                 let limit = standing.month.limit.unwrap_or(Credit::ZERO);
                 rules.catalogue.month_provenance(terms, account.view.tier, limit)
             }
-            Bound::Tokens(metric) => of_metric(tokens, metric),
+            Bound::Tokens(metric) => tokens.map_or(Provenance::Catalogue, |tokens| of_metric(tokens, metric)),
         };
         WhyLimit { finding, provenance }
     };
@@ -130,8 +166,7 @@ fn why(rules: &Rules, account: &Account, demand: &Demand, standing: &Standing, n
     })
 }
 
-fn of_metric(tokens: Option<[Provenance; 3]>, metric: Metric) -> Provenance {
-    let Some([prompt, uncached, generated]) = tokens else { return Provenance::Catalogue };
+fn of_metric<T>([prompt, uncached, generated]: [T; 3], metric: Metric) -> T {
     match metric {
         Metric::Prompt => prompt,
         Metric::Uncached => uncached,
