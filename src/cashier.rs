@@ -139,7 +139,7 @@ impl Cashier {
         let (outcome, booked) = match verdict {
             Verdict::Bought => ("bought", self.book(wanted).await),
             Verdict::Declined(reason) => {
-                tracing::warn!(%account, key, %amount, reason, "a purchase of auto top-up was declined");
+                tracing::warn!(%account, key, %amount, reason, "a purchase of auto top-up was declined; its owner has to mend the payment method");
                 ("declined", self.outbox.top_up_failed(account.clone(), key.clone()).await.map(drop))
             }
             Verdict::Unknown(cause) => {
