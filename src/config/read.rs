@@ -26,8 +26,6 @@ use crate::transport::status::Profile;
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Locks that accounts are spread over: many more than threads, so that two rarely want the same.
-const SHARDS: usize = 256;
 /// A name that the store did not know may be created any moment.
 const UNKNOWN_KEEP: Duration = Duration::from_secs(5);
 
@@ -47,8 +45,9 @@ pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
     let round = round(section(reader, &mut top, "round"));
     let hold = section(reader, &mut top, "hold");
     let sync_every = round.map_or(Duration::ZERO, |round| round.every);
-    let ledger = ledger(hold, section(reader, &mut top, "bounds"), sync_every);
     let workers = workers(&top.optional("workers"));
+    let bounds = section(reader, &mut top, "bounds");
+    let ledger = ledger(hold, bounds, sync_every, workers.unwrap_or(1));
     let drain = top.required("drain").duration(Duration::from_secs(1)..=HOUR);
     let node = node(&top.optional("node"));
     let (log_format, log_filter) = log(section(reader, &mut top, "log"));
@@ -306,7 +305,12 @@ fn round(mut fields: Fields<'_>) -> Option<RoundSettings> {
     Some(RoundSettings { every: every?, ..RoundSettings::default() })
 }
 
-fn ledger(mut hold: Fields<'_>, mut bounds: Fields<'_>, sync_every: Duration) -> Option<LedgerSettings> {
+fn ledger(
+    mut hold: Fields<'_>,
+    mut bounds: Fields<'_>,
+    sync_every: Duration,
+    workers: usize,
+) -> Option<LedgerSettings> {
     let life = hold.required("life").duration(Duration::from_secs(1)..=DAY);
     let life_max = hold.required("life_max").duration(Duration::from_secs(1)..=DAY);
     let ended_keep = hold.required("ended_keep").duration(Duration::from_secs(1)..=DAY);
@@ -331,7 +335,7 @@ fn ledger(mut hold: Fields<'_>, mut bounds: Fields<'_>, sync_every: Duration) ->
         unknown_keep: UNKNOWN_KEEP,
         sync_every,
         idle_bye: HOUR,
-        shards: SHARDS,
+        workers,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::pool::{Message, Reply, SessionId};
 
 pub(crate) fn ledger() -> Ledger {
     let settings = LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 1_000,
         holds_max: 10_000,
         ended_max: 10_000,

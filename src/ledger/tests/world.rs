@@ -34,7 +34,7 @@ pub(super) struct World {
 
 pub(super) fn settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 1_000,
         holds_max: 1_000,
         ended_max: 1_000,
