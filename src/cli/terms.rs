@@ -5,7 +5,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::output::{Sheet, Value, grouped};
 use crate::transport::proto::tollgate::{
-    Account, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
+    Account, AlertPercents, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
 };
 
 /// Terms to set; what is not named stays as it is.
@@ -23,6 +23,9 @@ pub struct Terms {
     /// The most to use in a month, or "none"
     #[arg(long, value_name = "USD|none")]
     monthly_limit: Option<String>,
+    /// Announce these percents of the monthly limit, each once a month; "none", or "usual" for the usual ones
+    #[arg(long, value_name = "PERCENT,…|none|usual", value_parser = alerts)]
+    alert_at: Option<Alerts>,
     /// How far the balance may fall below zero
     #[arg(long, value_name = "USD")]
     credit_line: Option<String>,
@@ -65,6 +68,13 @@ pub struct Terms {
     no_limit: Vec<String>,
 }
 
+/// Alerts of the monthly limit: an account's own, or the usual ones.
+#[derive(Clone, Debug)]
+enum Alerts {
+    Own(Vec<u32>),
+    Usual,
+}
+
 const TIERS: [&str; 7] = ["derived", "none", "one", "two", "three", "four", "unlimited"];
 
 /// A name of an enum in the proto: `MODE_PREPAID`.
@@ -79,6 +89,18 @@ fn word<T: Clone + Send + Sync + 'static>(
     read: fn(&str) -> Option<T>,
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names).map(move |name| read(&name).expect("only listed names pass"))
+}
+
+fn alerts(text: &str) -> Result<Alerts, String> {
+    let wrong = |_| format!("write percents as in 50,80,100, or none, or usual; not {text:?}");
+    match text {
+        "usual" => Ok(Alerts::Usual),
+        "none" => Ok(Alerts::Own(Vec::new())),
+        percents => {
+            let percents = percents.split(',').map(|percent| percent.trim().parse()).collect::<Result<_, _>>();
+            percents.map(Alerts::Own).map_err(wrong)
+        }
+    }
 }
 
 fn limit(text: &str) -> Result<(String, TokenLimits), String> {
@@ -114,6 +136,11 @@ impl Terms {
             shadow: self.shadow,
             custom_limits: self.limit.iter().cloned().collect(),
             remove_custom_limits: self.no_limit.clone(),
+            alert_percents: match &self.alert_at {
+                Some(Alerts::Own(percents)) => Some(AlertPercents { percents: percents.clone() }),
+                Some(Alerts::Usual) | None => None,
+            },
+            remove_alert_percents: matches!(self.alert_at, Some(Alerts::Usual)),
         }
     }
 }
@@ -139,6 +166,7 @@ fn money_rows(sheet: &mut Sheet, account: &Account) {
     sheet.row("used", Value::usd(&account.used));
     sheet.row("used this month", Value::usd(&account.month_used));
     sheet.row_if("monthly limit", account.monthly_limit.as_deref().map(Value::usd));
+    sheet.row_if("alerts at", account.alert_percents.as_ref().map(|alerts| Value::text(percents(alerts))));
     sheet.row("credit line", Value::usd(&account.credit_line));
     sheet.row("leased", Value::usd(&account.leased));
     if account.limbo != "0" {
@@ -178,6 +206,11 @@ fn untagged(name: &str, tag: &str) -> String {
 fn top_up(top_up: &TopUp) -> String {
     let cap = top_up.monthly_cap.as_ref().map_or(String::new(), |cap| format!(", no more than ${cap} a month"));
     format!("${} whenever ${} or less is available{cap}", top_up.amount, top_up.minimum)
+}
+
+fn percents(alerts: &AlertPercents) -> String {
+    let percents: Vec<String> = alerts.percents.iter().map(|percent| format!("{percent} %")).collect();
+    if percents.is_empty() { "none".into() } else { percents.join(", ") }
 }
 
 fn triple(limits: &TokenLimits) -> String {

@@ -7,7 +7,7 @@ use super::Rounds;
 use super::keys::{Keys, digest_of};
 use super::store::{AccountRecord, CreditKind, KeyRecord, Purchase, Store, StoreError};
 use crate::clock::Clock;
-use crate::decision::terms::{Mode, Terms};
+use crate::decision::terms::{ALERTS_MAX, Mode, Terms};
 use crate::decision::{Catalogue, Credit};
 use crate::ledger::Ledger;
 
@@ -158,6 +158,7 @@ impl Accounts {
     fn terms_faults(&self, terms: &Terms, lifetime_paid: Credit) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         faults.extend(self.monthly_limit_fault(terms, lifetime_paid));
+        faults.extend(alerts_fault(terms));
         faults.extend(credit_line_fault(terms));
         faults.extend(top_up_faults(terms));
         for name in terms.custom_limits.keys() {
@@ -189,6 +190,15 @@ impl fmt::Debug for NewKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewKey").field("record", &self.record).finish_non_exhaustive()
     }
+}
+
+fn alerts_fault(terms: &Terms) -> Option<FieldFault> {
+    let percents = terms.alert_percents.as_ref()?;
+    let are_apart = percents.iter().enumerate().all(|(place, percent)| !percents[..place].contains(percent));
+    let is_sound =
+        are_apart && percents.len() <= ALERTS_MAX && percents.iter().all(|percent| (1..1_000).contains(percent));
+    let message = || format!("must be at most {ALERTS_MAX} different percents from 1 to 999");
+    (!is_sound).then(|| fault("terms.alert_percents", message()))
 }
 
 fn credit_line_fault(terms: &Terms) -> Option<FieldFault> {

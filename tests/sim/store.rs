@@ -7,7 +7,7 @@ use std::time::Duration;
 use tollgate::clock::UnixMs;
 use tollgate::decision::Credit;
 use tollgate::decision::terms::Terms;
-use tollgate::pool::message::{Group, RateReply, RateRequest, StepProposal};
+use tollgate::pool::message::{Group, Happening, RateReply, RateRequest, StepProposal};
 use tollgate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId};
 
 use crate::mutants::{Call, Saboteur};
@@ -51,6 +51,12 @@ impl Store {
 
     pub fn pool(&self, account: &str) -> &Pool {
         self.disk.pools.get(account).expect("accounts are never deleted")
+    }
+
+    /// What happened to an account since this was last asked.
+    pub fn take_events(&mut self, account: &str) -> Vec<Happening> {
+        let pool = self.disk.pools.get_mut(account).expect("accounts are never deleted");
+        pool.take_events().into_iter().map(|event| event.what).collect()
     }
 
     /// Says how much was purchased in all; repeating it changes nothing, and gives false.

@@ -1,7 +1,7 @@
 //! Terms, written for people and other versions of this program, and as the numbers that the law looks at.
 
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
+use crate::decision::terms::{ALERTS_MAX, Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
 use crate::reconcile::store::StoreError;
 
 /// Terms as JSON.
@@ -35,8 +35,17 @@ pub(super) fn numbers(terms: &Terms) -> String {
         amount_text(amount),
         i64::from(monthly_cap.is_some()).to_string(),
         amount_text(monthly_cap.unwrap_or_default()),
+        percents_number(terms).to_string(),
     ];
     numbers.join(" ")
+}
+
+/// The account's own percents in one number, the first in its last three digits; 0 where it has none of its own, and a
+/// number without digits where nothing is announced.
+fn percents_number(terms: &Terms) -> i64 {
+    let Some(percents) = &terms.alert_percents else { return 0 };
+    let digits = |number: i64, percent: &u32| number * 1_000 + i64::from(*percent).clamp(1, 999);
+    if percents.is_empty() { -1 } else { percents.iter().take(ALERTS_MAX).rev().fold(0, digits) }
 }
 
 /// Whether a change of terms changes how the account pays, so that the waits of auto top-up start anew.

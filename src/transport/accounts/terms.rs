@@ -43,6 +43,7 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange) -> Result<Term
     terms.billing_profile = change.billing_profile.unwrap_or(terms.billing_profile);
     terms.shadow = change.shadow.unwrap_or(terms.shadow);
     terms.top_up = top_up(terms.top_up, change.top_up, change.remove_top_up)?;
+    terms.alert_percents = alerts(terms.alert_percents, change.alert_percents, change.remove_alert_percents)?;
     for name in change.remove_custom_limits {
         terms.custom_limits.remove(name.as_str());
     }
@@ -57,6 +58,21 @@ pub(super) fn credit(field: &str, usd: &str) -> Result<Credit, Status> {
     let decimal = Decimal::from_str_exact(usd)
         .map_err(|_| invalid(field, format!("{usd:?} is no amount; write USD as in 12.50")))?;
     Credit::from_usd(decimal).map_err(|error| invalid(field, format!("{usd} {error}")))
+}
+
+fn alerts(
+    before: Option<Vec<u32>>,
+    change: Option<api::AlertPercents>,
+    remove: bool,
+) -> Result<Option<Vec<u32>>, Status> {
+    match (change, remove) {
+        (None, false) => Ok(before),
+        (None, true) => Ok(None),
+        (Some(_), true) => {
+            Err(invalid("terms.remove_alert_percents", "is set together with terms.alert_percents; send one of them"))
+        }
+        (Some(alerts), false) => Ok(Some(alerts.percents)),
+    }
 }
 
 fn top_up(before: Option<TopUpTerms>, change: Option<api::TopUp>, remove: bool) -> Result<Option<TopUpTerms>, Status> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tollgate::clock::{Now, Time, UnixMs};
 use tollgate::decision::terms::{Mode, Terms, Tier};
-use tollgate::decision::{Ask, Catalogue, Denial, Prompt, RequestId, ServiceTier, Usage};
+use tollgate::decision::{Ask, Catalogue, Credit, Denial, Prompt, RequestId, ServiceTier, Usage};
 use tollgate::ledger::{Answer, Checked, Ledger, Verdict};
-use tollgate::pool::SessionId;
+use tollgate::pool::{SessionId, Summary};
 
 use crate::mutants::Saboteur;
 use crate::node::settings;
@@ -67,6 +67,16 @@ impl Town {
     pub fn change(&mut self, terms: Terms) {
         self.store.configure(ACCOUNT, terms, self.at);
         self.touch();
+    }
+
+    pub fn credit(&mut self, purchased: Credit) {
+        self.store.credit(ACCOUNT, purchased.nanos(), self.at);
+        self.touch();
+    }
+
+    /// The account as operators see it.
+    pub fn summary(&self) -> Summary {
+        self.store.pool(ACCOUNT).summary(self.store.now(self.at))
     }
 
     /// As after a push: every sidecar that knows the account hears of it, in its next two rounds.
@@ -142,7 +152,7 @@ pub fn unlimited() -> Terms {
         payment_method: true,
         billing_profile: true,
         tier_override: Some(Tier::Unlimited),
-        credit_line: tollgate::decision::Credit::from_nanos(1_000_000_000_000_000),
+        credit_line: Credit::from_nanos(1_000_000_000_000_000),
         ..Terms::default()
     }
 }

@@ -22,9 +22,9 @@ local BEYOND_GRANT, READOPTED, REAPED = 24, 26, 28
 local ATTEMPT, DECLINES, RETRY_AT, BOUGHT, PENDING = 30, 31, 32, 33, 35
 -- Of the terms, what the law looks at.
 local TERMS, SUSPENDED, RETURNS, LINE, LIMIT_KIND, LIMIT = 36, 36, 37, 38, 40, 41
-local CAN_BUY, MINIMUM, AMOUNT, IS_CAPPED, CAP, TERMS_END = 43, 44, 46, 48, 49, 50
+local CAN_BUY, MINIMUM, AMOUNT, IS_CAPPED, CAP, PERCENTS, TERMS_END = 43, 44, 46, 48, 49, 51, 51
 -- No record ends before this; 0 where that is not known.
-local DUE_AT = 51
+local DUE_AT = 52
 
 -- Values of LIMIT_KIND; a limit that only alerts is 2.
 local PAUSES = 1
