@@ -66,6 +66,12 @@ pub struct Terms {
     /// Back to the adaptive limit for a model
     #[arg(long, value_name = "MODEL")]
     no_limit: Vec<String>,
+    /// Reserve throughput of a model: paid for each minute, used or lost; "NAME:fast" for its fast service tier
+    #[arg(long, value_name = "MODEL=USD", value_parser = reserved)]
+    reserve: Vec<(String, String)>,
+    /// End a reservation
+    #[arg(long, value_name = "MODEL")]
+    no_reserve: Vec<String>,
 }
 
 /// Alerts of the monthly limit: an account's own, or the usual ones.
@@ -101,6 +107,12 @@ fn alerts(text: &str) -> Result<Alerts, String> {
             percents.map(Alerts::Own).map_err(wrong)
         }
     }
+}
+
+fn reserved(text: &str) -> Result<(String, String), String> {
+    let (model, usd) =
+        text.rsplit_once('=').ok_or_else(|| format!("write MODEL=USD, as in kimi-k3=10; not {text:?}"))?;
+    Ok((model.to_owned(), usd.to_owned()))
 }
 
 fn limit(text: &str) -> Result<(String, TokenLimits), String> {
@@ -140,6 +152,8 @@ impl Terms {
                 Some(Alerts::Own(percents)) => Some(AlertPercents { percents: percents.clone() }),
                 Some(Alerts::Usual) | None => None,
             },
+            reserved: self.reserve.iter().cloned().collect(),
+            remove_reserved: self.no_reserve.clone(),
             remove_alert_percents: matches!(self.alert_at, Some(Alerts::Usual)),
         }
     }
@@ -154,6 +168,9 @@ pub fn sheet(account: &Account) -> Sheet {
     term_rows(&mut sheet, account);
     for (model, limits) in &account.custom_limits {
         sheet.row("custom limit", Value::text(format!("{model}: {}", triple(limits))));
+    }
+    for (model, usd) in &account.reserved {
+        sheet.row("reserved", Value::text(format!("{model}: ${usd} a minute, used or lost")));
     }
     sheet.row("created", Value::text(&account.created_at));
     sheet

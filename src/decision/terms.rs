@@ -97,4 +97,6 @@ pub struct Terms {
     pub shadow: bool,
     /// Tokens per minute that replace the adaptive limit, by model name (`"name"`, or `"name:fast"` for fast buckets).
     pub custom_limits: BTreeMap<Box<str>, TokenLimits>,
+    /// What is paid for each minute, used or lost, by model name as above.
+    pub reserved: BTreeMap<Box<str>, Credit>,
 }

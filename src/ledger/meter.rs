@@ -64,6 +64,15 @@ impl Meter {
         }
     }
 
+    /// Gives back so much of the chunks, if there is as much.
+    pub(super) fn unlend(&mut self, tokens: u64) {
+        let from_fresh = self.fresh.min(small(tokens));
+        let from_old = self.old.min(small(tokens).saturating_sub(from_fresh));
+        self.fresh = self.fresh.saturating_sub(from_fresh);
+        self.old = self.old.saturating_sub(from_old);
+        self.give_back(u64::from(from_fresh).saturating_add(u64::from(from_old)));
+    }
+
     /// What may go back at most: what was granted or charged.
     pub(super) fn owed(&self) -> u64 {
         u64::from(self.granted).saturating_add(u64::from(self.debt))

@@ -13,6 +13,7 @@ mod demo;
 mod drill;
 mod embedded;
 mod garbage;
+mod life;
 mod lifecycle;
 mod metrics;
 mod rates;

@@ -79,6 +79,11 @@ impl Store {
     /// One message, as a store takes it: all of it in one step.
     pub fn exchange(&mut self, message: &Message, at: Duration) -> Reply {
         let now = self.now(at);
+        let rates: Vec<_> =
+            message.rates.iter().map(|rate| self.rate(&message.account, &message.session, rate, now)).collect();
+        if let Some(pool) = self.disk.pools.get_mut(&message.account) {
+            pool.cover(&rates, &self.rules, now);
+        }
         let sync = message.sync.as_ref().map(|sync| match self.disk.pools.get_mut(&message.account) {
             Some(pool) => {
                 let (account, session) = (&message.account, &message.session);
@@ -86,7 +91,6 @@ impl Store {
             }
             None => Err(Refusal::NoSuchAccount),
         });
-        let rates = message.rates.iter().map(|rate| self.rate(&message.account, &message.session, rate, now)).collect();
         Reply { account: Arc::clone(&message.account), sync, rates }
     }
 

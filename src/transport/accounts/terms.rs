@@ -50,6 +50,12 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange) -> Result<Term
     for (name, limits) in change.custom_limits {
         terms.custom_limits.insert(name.into(), [limits.prompt, limits.uncached_prompt, limits.generated]);
     }
+    for name in change.remove_reserved {
+        terms.reserved.remove(name.as_str());
+    }
+    for (name, usd) in change.reserved {
+        terms.reserved.insert(name.into(), credit("terms.reserved", &usd)?);
+    }
     Ok(terms)
 }
 

@@ -2,4 +2,5 @@
 
 mod adapting;
 mod months;
+mod reserving;
 mod town;

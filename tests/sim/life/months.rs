@@ -58,9 +58,9 @@ fn spend_all(town: &mut Town) -> Reason {
 }
 
 fn percents(town: &mut Town) -> Vec<u32> {
-    let percent = |what| match what {
-        Happening::MonthThreshold { percent, .. } => Some(percent),
-        _ => None,
+    let percent = |what| {
+        let Happening::MonthThreshold { percent, .. } = what else { return None };
+        Some(percent)
     };
     town.store.take_events(super::town::ACCOUNT).into_iter().filter_map(percent).collect()
 }

@@ -26,6 +26,9 @@ pub struct Town {
     start: Now,
     at: Duration,
     asked: u128,
+    rounds: u64,
+    /// Every third round comes to nothing after the store took it.
+    pub loses_replies: bool,
 }
 
 impl Town {
@@ -37,7 +40,8 @@ impl Town {
         let mut store = Store::new(start, Saboteur::new(None));
         store.create(ACCOUNT.into(), terms, Duration::ZERO);
         let start = Now { time: Time::from_nanos(1 << 40), unix: start };
-        Self { store, ledgers: (1..=sidecars).map(ledger).collect(), start, at: Duration::ZERO, asked: 0 }
+        let ledgers = (1..=sidecars).map(ledger).collect();
+        Self { store, ledgers, start, at: Duration::ZERO, asked: 0, rounds: 0, loses_replies: false }
     }
 
     pub fn now(&self) -> Now {
@@ -93,11 +97,16 @@ impl Town {
         let (ledger, now) = (&self.ledgers[sidecar], self.start.after(self.at));
         let messages = ledger.collect(now, 100);
         let replies: Vec<_> = messages.iter().map(|message| self.store.exchange(message, self.at)).collect();
+        self.store.pool(ACCOUNT).audit().expect("the pool's sums are right");
+        self.rounds += 1;
+        if self.loses_replies && self.rounds.is_multiple_of(3) {
+            let names: Vec<_> = messages.iter().map(|message| Arc::clone(&message.account)).collect();
+            return ledger.failed(&names, now);
+        }
         for step in ledger.proposals(&replies, now) {
             self.store.propose(&step, self.at);
         }
         ledger.apply(replies, now, now);
-        self.store.pool(ACCOUNT).audit().expect("the pool's sums are right");
     }
 
     /// Asks as the gate does: where the ledger cannot say, after a round.

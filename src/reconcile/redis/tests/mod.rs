@@ -6,6 +6,7 @@ mod call;
 mod dice;
 mod difference;
 mod guest;
+mod life;
 mod mutants;
 mod replaced;
 mod server;
