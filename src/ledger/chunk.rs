@@ -417,12 +417,7 @@ impl<const N: usize> Rate<N> {
         self.drain(now);
         let burst_seconds = u32::from(self.burst_seconds);
         for (meter, per_minute) in self.meters.iter_mut().zip(expected) {
-            if per_minute < meter.per_minute {
-                meter.per_minute = per_minute;
-                let limit = Limit { per_minute, burst_seconds };
-                let level = Bucket::with_level(meter.level.units(), now);
-                meter.unlend(level.used(limit, now).saturating_sub(limit.capacity()));
-            }
+            meter.lower(Limit { per_minute, burst_seconds }, now);
         }
     }
 

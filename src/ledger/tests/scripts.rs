@@ -289,26 +289,6 @@ fn tokens_that_were_not_used_go_back_to_the_bucket() {
 }
 
 #[test]
-fn waits_of_a_new_account_are_told_by_its_own_limits() {
-    // Nothing drains at the limits that the pool began with, before it takes those of the terms.
-    check(
-        "terms payment=no
-         pay 1
-         serve r0 10+10 n=8 batch => admitted $0.00025 out 80
-         wait 60ms
-         ask r1 10+10 n=2 batch
-         wait 60ms
-         ask r2 10+10 n=1 batch => denied requests_per_minute wait 5.88s
-         wait 5s
-         round
-         ask r3 10+10 n=1 batch => denied requests_per_minute wait 880ms
-         wait 880ms
-         serve r4 10+10 n=1 batch
-         ask r5 10+10 n=1 batch => denied requests_per_minute wait 6s",
-    );
-}
-
-#[test]
 fn batch_skips_the_token_rates() {
     check(
         "pay 10
