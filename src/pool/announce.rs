@@ -1,4 +1,5 @@
-//! What others must hear of: thresholds of the monthly limit, nothing left, and the need to buy credits.
+//! What others must hear of: another tier, thresholds of the monthly limit, little or nothing left, and the need to buy
+//! credits.
 
 use std::sync::Arc;
 
@@ -6,11 +7,14 @@ use super::account::Pool;
 use super::message::Happening;
 use super::rules::PoolRules;
 use crate::decision::Credit;
+use crate::decision::catalogue::tier_of;
 
 impl Pool {
     /// Announces, once each, what has become true.
     pub(super) fn announce(&mut self, rules: &PoolRules) {
+        self.announce_tier(rules);
         self.announce_thresholds(rules);
+        self.announce_low_balance();
         self.announce_depletion(rules);
         self.request_top_up(rules);
     }
@@ -19,6 +23,14 @@ impl Pool {
     pub(super) fn forget_unreached_thresholds(&mut self, rules: &PoolRules) {
         let announced = std::mem::take(&mut self.announced);
         self.announced = announced.into_iter().filter(|percent| self.is_reached(*percent, rules)).collect();
+    }
+
+    fn announce_tier(&mut self, rules: &PoolRules) {
+        let to = tier_of(&rules.tiers, &self.terms, self.lifetime_paid());
+        let from = std::mem::replace(&mut self.tier, to);
+        if from != to {
+            self.emit(Happening::TierChanged { from, to });
+        }
     }
 
     fn announce_thresholds(&mut self, rules: &PoolRules) {
@@ -37,6 +49,20 @@ impl Pool {
         let dust = if percent == 100 { rules.dust } else { Credit::ZERO };
         i128::from(limit.nanos()).saturating_mul(i128::from(percent))
             <= i128::from(self.months.used.plus(dust).nanos()).saturating_mul(100)
+    }
+
+    /// Rights that sessions give back do not make it true again: they would go to and fro about the threshold.
+    fn announce_low_balance(&mut self) {
+        let available = self.available();
+        if let Some(threshold) = self.terms.balance_alert.filter(|threshold| !self.low && available <= *threshold) {
+            self.low = true;
+            self.emit(Happening::BalanceLow { threshold, available });
+        }
+    }
+
+    /// After credits came in, or another alert was set: a balance above the alert may fall to it.
+    pub(super) fn rearm_balance_alert(&mut self) {
+        self.low = self.terms.balance_alert.is_none_or(|threshold| self.balance() <= threshold);
     }
 
     fn announce_depletion(&mut self, rules: &PoolRules) {

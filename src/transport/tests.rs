@@ -56,7 +56,7 @@ fn patient() -> WireSettings {
 
 fn ledger_settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 100,
         holds_max: 100,
         ended_max: 100,

@@ -36,6 +36,9 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange) -> Result<Term
     if let Some(usd) = change.monthly_limit {
         terms.monthly_limit = if usd == NONE { None } else { Some(credit("terms.monthly_limit", &usd)?) };
     }
+    if let Some(usd) = change.balance_alert {
+        terms.balance_alert = if usd == NONE { None } else { Some(credit("terms.balance_alert", &usd)?) };
+    }
     if let Some(usd) = change.credit_line {
         terms.credit_line = credit("terms.credit_line", &usd)?;
     }

@@ -126,7 +126,7 @@ impl World {
 fn settings() -> LedgerSettings {
     let second = Duration::from_secs(1);
     LedgerSettings {
-        shards: 1,
+        workers: 1,
         accounts_max: 8,
         holds_max: 1_000,
         ended_max: 1_000,

@@ -3,11 +3,14 @@
 
 mod buckets;
 mod call;
+mod chance;
 mod dice;
 mod difference;
 mod guest;
 mod life;
 mod mutants;
+mod outbox;
+mod purchases;
 mod replaced;
 mod server;
 mod state;
