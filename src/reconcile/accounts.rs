@@ -143,7 +143,7 @@ impl Accounts {
     }
 
     /// Has this node hear of a change at once; the others hear of it with their next round.
-    fn changed(&self, account: &str) {
+    pub fn changed(&self, account: &str) {
         self.ledger.touch(account, self.clock.now());
         self.rounds.nudge();
     }
@@ -177,6 +177,7 @@ impl Accounts {
         let mut faults = Vec::new();
         faults.extend(self.monthly_limit_fault(terms, lifetime_paid));
         faults.extend(credit_line_fault(terms));
+        faults.extend(balance_alert_fault(terms));
         faults.extend(top_up_faults(terms));
         for name in terms.custom_limits.keys() {
             if self.catalogue.model_id(name.strip_suffix(":fast").unwrap_or(name)).is_none() {
@@ -216,6 +217,11 @@ fn credit_line_fault(terms: &Terms) -> Option<FieldFault> {
     }
     let unpaid = terms.mode == Mode::Prepaid && line.is_positive();
     unpaid.then(|| fault("terms.credit_line", "must be 0 for a prepaid account; choose postpaid or contract to lend"))
+}
+
+fn balance_alert_fault(terms: &Terms) -> Option<FieldFault> {
+    let is_bad = terms.balance_alert.is_some_and(|alert| alert < Credit::ZERO || alert > Credit::MAX);
+    is_bad.then(|| fault("terms.balance_alert", format!("must be from 0 to {}; \"none\" removes it", Credit::MAX)))
 }
 
 fn top_up_faults(terms: &Terms) -> Vec<FieldFault> {

@@ -13,7 +13,7 @@ use crate::pool::{Message, Reply, SessionId};
 
 pub(crate) fn ledger() -> Ledger {
     let settings = LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 1_000,
         holds_max: 10_000,
         ended_max: 10_000,
@@ -94,6 +94,9 @@ impl Store for Away {
         away()
     }
     fn add_credits(&self, _: Purchase) -> Pending<'_, AccountRecord> {
+        away()
+    }
+    fn top_up_failed(&self, _: Arc<str>, _: String) -> Pending<'_, AccountRecord> {
         away()
     }
     fn create_key(&self, _: Arc<str>, _: KeyDigest, _: String) -> Pending<'_, KeyRecord> {

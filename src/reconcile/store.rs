@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, UnixMs};
 use crate::decision::Credit;
-use crate::decision::terms::Terms;
+use crate::decision::terms::{Terms, Tier};
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
 
@@ -137,6 +137,8 @@ pub struct AccountRecord {
     /// Credits in minus used.
     pub balance: Credit,
     pub lifetime_paid: Credit,
+    /// The tier in force.
+    pub tier: Tier,
     pub month: crate::decision::Month,
     pub month_used: Credit,
     /// The purchase key of an auto top-up in flight.
@@ -187,6 +189,9 @@ pub trait Store: Send + Sync {
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord>;
     /// Adds credits once for each purchase id; again, it returns the account as it is.
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord>;
+    /// Notes that the purchase under this key was declined, so that it is tried again later or auto top-up ends. Where another
+    /// one, or none, is in flight, it returns the account as it is.
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord>;
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord>;
     fn keys(&self, account: Arc<str>) -> Pending<'_, Vec<KeyRecord>>;
     fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest>;

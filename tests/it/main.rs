@@ -7,6 +7,7 @@ mod harness;
 mod accounts;
 mod admission;
 mod audit;
+mod cashier;
 mod checks;
 mod configuration;
 mod demo;

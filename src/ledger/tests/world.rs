@@ -34,7 +34,7 @@ pub(super) struct World {
 
 pub(super) fn settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 1_000,
         holds_max: 1_000,
         ended_max: 1_000,
@@ -73,7 +73,7 @@ impl World {
         let terms = Terms { payment_method: true, ..Terms::default() };
         Self {
             ledger: Ledger::new(settings, catalogue(), session()),
-            pool: Some(Pool::new(ACCOUNT.into(), terms.clone(), now.unix)),
+            pool: Some(Pool::new(ACCOUNT.into(), terms.clone(), &PoolRules::default(), now.unix)),
             rates: BTreeMap::new(),
             rules: PoolRules::default(),
             now,

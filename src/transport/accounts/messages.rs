@@ -38,6 +38,8 @@ pub(super) fn account_message(record: AccountRecord) -> api::Account {
         month: record.month.to_string(),
         month_used: usd(record.month_used),
         topup_pending: record.topup_pending,
+        tier: tier_message(record.tier).into(),
+        balance_alert: record.terms.balance_alert.map(usd),
     }
 }
 

@@ -27,8 +27,10 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange, faults: &mut F
     set(&mut terms.tier_override, change.tier_override.map(tier), faults);
     set(&mut terms.failure_policy, change.failure_policy.map(|value| failure_policy(value, terms.mode)), faults);
     set(&mut terms.reclaim_mode, change.reclaim_mode.map(|value| reclaim_mode(value, terms.mode)), faults);
-    let limit = |usd: String| if usd == NONE { Ok(None) } else { credit("terms.monthly_limit", &usd).map(Some) };
-    set(&mut terms.monthly_limit, change.monthly_limit.map(limit), faults);
+    let limit =
+        |field: &'static str| move |usd: String| if usd == NONE { Ok(None) } else { credit(field, &usd).map(Some) };
+    set(&mut terms.monthly_limit, change.monthly_limit.map(limit("terms.monthly_limit")), faults);
+    set(&mut terms.balance_alert, change.balance_alert.map(limit("terms.balance_alert")), faults);
     set(&mut terms.credit_line, change.credit_line.map(|usd| credit("terms.credit_line", &usd)), faults);
     terms.payment_method = change.payment_method.unwrap_or(terms.payment_method);
     terms.billing_profile = change.billing_profile.unwrap_or(terms.billing_profile);
