@@ -58,6 +58,7 @@ proptest! {
             prop_assert_eq!((world.picture(true), world.sums(), world.counts()), before);
             // What died or expired meanwhile is put away by the next look.
             world.event("sweep");
+            world.turn_month();
             let money_before = world.picture(false);
             let asked = world.event("ask probe 1000+5000");
             if asked.starts_with("denied") {

@@ -415,6 +415,15 @@ impl World {
         format!("{money:?} {asks:?} {times:?} {rates}")
     }
 
+    /// Enters another month where time did, as the next look at the account would.
+    pub(super) fn turn_month(&self) {
+        let mut shard = self.ledger.shard_of(ACCOUNT);
+        let index = shard.find(&self.ledger.rules, ACCOUNT);
+        if let Some(account) = index.and_then(|index| shard.account_mut(index)) {
+            account.roll_over(self.now.time);
+        }
+    }
+
     /// What was booked for all holds that are remembered.
     pub(super) fn booked(&self) -> Credit {
         let shard = self.ledger.shard_of(ACCOUNT);

@@ -433,6 +433,9 @@ impl World {
         self.calls += 1;
         let missing = || StoreError::NoSuchAccount(ACCOUNTS[index].into());
         compare_records(got, self.pools.get(&index).map(|pool| record(pool, self.time())).ok_or_else(missing));
+        let Some(pool) = self.pools.get(&index) else { return };
+        let (_, leases) = self.runtime.block_on(self.store.inspect(ACCOUNTS[index].into())).unwrap();
+        assert_eq!(leases, pool.leases(self.time().max(UnixMs(of_pool(pool).now))));
     }
 
     /// Everything that is kept of an account.
