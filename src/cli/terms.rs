@@ -221,7 +221,7 @@ pub fn mode(account: &Account) -> String {
 }
 
 /// `MODE_PREPAID` as `prepaid`.
-fn untagged(name: &str, tag: &str) -> String {
+pub fn untagged(name: &str, tag: &str) -> String {
     name.trim_start_matches(tag).to_lowercase()
 }
 

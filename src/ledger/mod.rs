@@ -26,6 +26,7 @@ mod hold;
 mod holds;
 mod lease;
 mod lifecycle;
+mod look;
 mod meter;
 mod pages;
 mod propose;
@@ -47,7 +48,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use answer::{Admitted, Answer, Checked, End, Ended, Extended, HoldError, Limits, Remaining, Verdict, WithoutHold};
+pub use answer::{
+    Admitted, Answer, Checked, End, Ended, Explained, Extended, Here, HoldError, LimitHere, Limits, ModelHere,
+    Remaining, Verdict, Why, WhyLimit, WithoutHold,
+};
 pub use totals::{DeadLetter, Totals};
 
 use crate::clock::{Now, Time};
@@ -143,15 +147,20 @@ impl Ledger {
         }
     }
 
-    /// Decides an ask and changes nothing.
-    pub fn explain(&self, ask: &Ask<'_>, now: Now) -> Checked {
+    /// What a check of this ask would come to, and why. Changes nothing; `None` where the account is not loaded.
+    pub fn explain(&self, ask: &Ask<'_>, now: Now) -> Option<Explained> {
         match self.rules.catalogue.demand(ask, now.unix) {
-            Err(denial) => Checked::Answered(nobody(denial)),
+            Err(denial) => Some(Explained { answer: nobody(denial), why: None }),
             Ok(demand) => {
                 let hash = self.rules.hash(ask.account);
                 self.shard(hash).explain(&self.rules, Question { ask, demand: &demand, hash }, now)
             }
         }
+    }
+
+    /// How an account stands here. Changes nothing; `None` where it is not loaded.
+    pub fn inspect(&self, account: &str, now: Now) -> Option<Here> {
+        self.shard_of(account).inspect(&self.rules, account, now.time)
     }
 
     /// As [`Ledger::check`], where the pool was asked and brought nothing: the account's failure policy answers.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Event, Happening, RateReply, Refusal, View};
+use super::message::{Event, Happening, RateReply, Refusal, SessionId, View};
 use super::month::Months;
 use super::rules::PoolRules;
 use super::session::{Key, Record};
 use super::topup::TopUp;
-use super::when::elapsed;
+use super::when::{earlier, elapsed};
 use crate::clock::UnixMs;
 use crate::decision::catalogue::tier_of;
 use crate::decision::terms::{Mode, Suspension, Terms, Tier};
@@ -99,6 +100,21 @@ pub struct Summary {
     pub topup_pending: Option<String>,
     pub oddities: Oddities,
     pub created: UnixMs,
+}
+
+/// What is lent to one session, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    pub session: SessionId,
+    pub generation: u32,
+    /// Lent, and not reported as used or given back.
+    pub outstanding: Credit,
+    /// As last reported.
+    pub used: Credit,
+    /// It may still be spent.
+    pub is_live: bool,
+    /// How long ago the lease was renewed last.
+    pub heard: Duration,
 }
 
 impl Pool {
@@ -248,6 +264,20 @@ impl Pool {
             oddities: self.oddities,
             created: self.created,
         }
+    }
+
+    /// What is lent to sessions that did not say *bye*, in order of session.
+    pub fn leases(&self, now: UnixMs) -> Vec<Leased> {
+        let spoken = self.sessions.iter().filter(|(_, record)| !record.is_closed());
+        let leased = |((session, generation), record): (&Key, &Record)| Leased {
+            session: session.clone(),
+            generation: *generation,
+            outstanding: record.outstanding(),
+            used: record.used,
+            is_live: record.is_live(now),
+            heard: elapsed(earlier(record.expires, record.ttl), now),
+        };
+        spoken.map(leased).collect()
     }
 
     /// Rights lent to sessions whose lease ended: spent and not reported, or unspent; nobody can tell.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::{AccountRecord, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::Terms;
 use crate::decision::{Ask, Catalogue, Prompt, RequestId, ServiceTier};
@@ -82,6 +82,9 @@ impl Store for Away {
         away()
     }
     fn account(&self, _: Arc<str>) -> Pending<'_, AccountRecord> {
+        away()
+    }
+    fn inspect(&self, _: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
         away()
     }
     fn accounts(&self, _: Option<Arc<str>>, _: usize) -> Pending<'_, Vec<AccountRecord>> {

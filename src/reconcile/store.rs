@@ -10,6 +10,8 @@ use crate::decision::terms::{Terms, Tier};
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
 
+pub use crate::pool::Leased;
+
 /// A boxed future: the trait is used as `dyn Store`.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -179,6 +181,8 @@ pub trait Store: Send + Sync {
 
     fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord>;
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord>;
+    /// An account and what is lent of it, in one look.
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)>;
     /// Accounts in order of name, after `after`, at most `max`.
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>>;
     /// Replaces the terms if they are still at `version`.

@@ -117,7 +117,7 @@ impl Rooms {
                 ended.blocking_send(served).expect("main listens until every server has ended");
             })?;
         }
-        let operators = Operators { accounts: self.accounts.clone() };
+        let operators = Operators { accounts: self.accounts.clone(), gate: self.wire.gate.clone() };
         let listener = ports.accounts_listener.try_clone()?;
         let (wire, health, stop) = (settings.transport.wire, health.clone(), until(stop.clone()));
         tokio::spawn(async move {

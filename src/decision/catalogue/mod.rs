@@ -3,7 +3,10 @@
 //! A catalogue is read from TOML by [`Catalogue::parse`], which reports every fault at once with its path in the file.
 
 mod models;
+mod provenance;
 mod read;
+
+pub use provenance::Provenance;
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
 use crate::pool::{Pool, Summary};
-use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Purchase, StoreError};
+use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, StoreError};
 
 pub(super) fn create(
     state: &mut State,
@@ -44,6 +44,17 @@ pub(super) fn get(
 ) -> Result<AccountRecord, StoreError> {
     let time = state.time(now);
     Ok(record(found(state, database, account)?.pool.summary(time)))
+}
+
+pub(super) fn inspect(
+    state: &mut State,
+    database: &Database,
+    now: Now,
+    account: &Arc<str>,
+) -> Result<(AccountRecord, Vec<Leased>), StoreError> {
+    let time = state.time(now);
+    let pool = &found(state, database, account)?.pool;
+    Ok((record(pool.summary(time)), pool.leases(time)))
 }
 
 /// Every pool that was lent from or credited is in the file, so a list needs no memory.

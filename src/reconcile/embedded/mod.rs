@@ -13,7 +13,7 @@ use redb::Database;
 use tokio::task::spawn_blocking;
 
 use super::outbox::{Outbox, Take, Taken};
-use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -171,6 +171,10 @@ impl Store for Embedded {
 
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
         self.step(move |inner| inner.change(|state, database, now| accounts::get(state, database, now, &account)))
+    }
+
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        self.step(move |inner| inner.change(|state, database, now| accounts::inspect(state, database, now, &account)))
     }
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {

@@ -19,7 +19,7 @@ use redis::RedisError;
 
 use super::embedded::Rules;
 use super::outbox::{Outbox, Take, Taken};
-use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
 use crate::clock::Clock;
 use crate::decision::catalogue::TierRule;
 use crate::decision::terms::Terms;
@@ -37,6 +37,7 @@ mod cluster;
 mod connection;
 mod events;
 mod faults;
+mod inspect;
 mod keys;
 mod layout;
 mod money;
@@ -151,6 +152,10 @@ impl Store for Redis {
 
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
         Box::pin(async move { Ok(accounts::read(self, &account).await?.record()) })
+    }
+
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        Box::pin(inspect::inspect(self, account))
     }
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {

@@ -13,7 +13,8 @@ use crate::reconcile::store::{AccountRecord, StoreError};
 #[derive(Debug)]
 pub(super) struct Kept {
     account: Arc<str>,
-    now: UnixMs,
+    /// Store time.
+    pub now: UnixMs,
     created: UnixMs,
     pub terms: Terms,
     pub terms_version: u64,
