@@ -36,7 +36,8 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange, faults: &mut F
     terms.billing_profile = change.billing_profile.unwrap_or(terms.billing_profile);
     terms.shadow = change.shadow.unwrap_or(terms.shadow);
     terms.top_up = top_up(terms.top_up, change.top_up, change.remove_top_up, faults);
-    terms.alert_percents = alerts(terms.alert_percents, change.alert_percents, change.remove_alert_percents, faults);
+    let alerts = alerts(terms.alert_percents.take(), change.alert_percents, change.remove_alert_percents, faults);
+    terms.alert_percents = alerts;
     for name in change.remove_custom_limits {
         terms.custom_limits.remove(name.as_str());
     }
@@ -47,8 +48,8 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange, faults: &mut F
         terms.reserved.remove(name.as_str());
     }
     for (name, usd) in change.reserved {
-        if let Some(per_minute) = faults.take(credit("terms.reserved", &usd)) {
-            terms.reserved.insert(name.into(), per_minute);
+        if let Some(credit) = faults.take(credit("terms.reserved", &usd)) {
+            terms.reserved.insert(name.into(), credit);
         }
     }
     terms
