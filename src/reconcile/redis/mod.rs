@@ -37,6 +37,7 @@ mod faults;
 mod keys;
 mod layout;
 mod money;
+mod packed;
 mod rates;
 mod round;
 mod scripts;

@@ -15,6 +15,7 @@ const EVENTS_MAX: usize = 10_000;
 pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
 
 pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
+pub(super) const BUCKET: &str = include_str!("lua/bucket.lua");
 pub(super) const STATE: &str = include_str!("lua/state.lua");
 const MONTH: &str = include_str!("lua/month.lua");
 const TERMS: &str = include_str!("lua/terms.lua");
@@ -54,24 +55,26 @@ impl Scripts {
             // Blocks, because Lua takes 200 local names at once.
             exchange: of(&[
                 AMOUNT,
-                STATE,
-                "local sync, lend_rate do",
-                MONTH,
-                ANNOUNCE,
-                include_str!("lua/reap.lua"),
-                include_str!("lua/sync.lua"),
-                "end do",
+                BUCKET,
+                "local lend_rate do",
                 RATE,
                 include_str!("lua/borrow.lua"),
                 include_str!("lua/lend.lua"),
                 "end",
+                STATE,
+                "local sync do",
+                MONTH,
+                ANNOUNCE,
+                include_str!("lua/reap.lua"),
+                include_str!("lua/sync.lua"),
+                "end",
                 include_str!("lua/exchange.lua"),
             ]),
-            propose: of(&[AMOUNT, STATE, RATE, include_str!("lua/propose.lua")]),
-            create: of(&[AMOUNT, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
-            configure: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
-            credit: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
-            account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
+            propose: of(&[AMOUNT, BUCKET, RATE, include_str!("lua/propose.lua")]),
+            create: of(&[AMOUNT, BUCKET, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
+            configure: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
+            credit: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
+            account: of(&[AMOUNT, BUCKET, STATE, include_str!("lua/account.lua")]),
             names: Script::of(&[include_str!("lua/names.lua")]),
             events: Script::of(&[include_str!("lua/events.lua")]),
             key_find: Script::of(&[include_str!("lua/key_find.lua")]),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::money::lifetime_paid;
+use super::packed::Numbers;
 use super::terms;
 use crate::clock::UnixMs;
 use crate::decision::terms::Terms;

@@ -25,10 +25,11 @@ end
 
 -- What a limit brings in some milliseconds: tokens and parts.
 local function flow(limit, millis)
-  local minutes, below = floor(limit / PARTS), limit % PARTS
-  local whole, rest = floor(millis / PARTS), millis % PARTS
+  local below, rest = limit % PARTS, millis % PARTS
+  local minutes, whole = (limit - below) / PARTS, (millis - rest) / PARTS
   local parts = below * rest
-  return limit * whole + minutes * rest + floor(parts / PARTS), parts % PARTS
+  local partly = parts % PARTS
+  return limit * whole + minutes * rest + (parts - partly) / PARTS, partly
 end
 
 -- The first level less the second, or nothing where that is more.
@@ -46,6 +47,7 @@ end
 -- The level of a metric's bucket now.
 local function level(state, metric)
   local limit, passed = state[LIMITS + metric], state[RATE_NOW] - state[SINCE_WHEN + metric]
+  if passed == 0 then return state[TOKENS + metric], state[PARTLY + metric] end
   return less(state[TOKENS + metric], state[PARTLY + metric], flow(limit, passed))
 end
 
@@ -56,6 +58,7 @@ end
 -- Adds tokens to a bucket, whether they fit or not; takes them out, down to empty, where they are negative.
 local function charge(state, metric, tokens)
   local now_tokens, parts = level(state, metric)
+  if tokens == 0 then return set_level(state, metric, now_tokens, parts) end
   if tokens < 0 then
     now_tokens, parts = less(now_tokens, parts, -tokens, 0)
   else

@@ -7,6 +7,7 @@ use redis::Value;
 use serde::Deserialize;
 
 use super::super::answer::{Answer, list, text, whole};
+use super::super::packed::Numbers;
 use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::Pool;
