@@ -15,10 +15,10 @@ use tollgate::pool::{PoolRules, RateRules, SessionId};
 use tollgate::reconcile::Rounds;
 use tollgate::reconcile::accounts::Accounts;
 use tollgate::reconcile::checkup::Checkup;
-use tollgate::reconcile::embedded::{Embedded, Rules};
+use tollgate::reconcile::embedded::Embedded;
 use tollgate::reconcile::keys::{KeySettings, Keys};
 use tollgate::reconcile::redis::Redis;
-use tollgate::reconcile::store::Store;
+use tollgate::reconcile::store::{Rules, Store};
 use tollgate::telemetry;
 use tollgate::transport::accounts::Operators;
 use tollgate::transport::serve::{Health, Listener, ServeError, serve_accounts, serve_main};
@@ -71,8 +71,8 @@ impl Rooms {
         tokio::spawn(async move { keys.run(stopped).await });
         let (checkup, stopped) = (self.checkup.clone(), until(stop.clone()));
         tokio::spawn(async move { checkup.run(stopped).await });
-        let (rounds, stopped) = (self.rounds.clone(), until(stop.clone()));
-        tokio::spawn(async move { rounds.follow(stopped).await });
+        let (rounds, keys, stopped) = (self.rounds.clone(), self.keys.clone(), until(stop.clone()));
+        tokio::spawn(async move { rounds.follow(&keys, stopped).await });
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
             let mut ticks = interval(UPKEEP_EVERY);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::Rules;
 use super::file::{ACCOUNTS, EVENTS, PURCHASES, failed};
 use super::records::{Receipt, decode, encode};
 use super::state::{Kept, State};
@@ -15,7 +14,7 @@ use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
 use crate::pool::{Pool, Summary};
-use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Purchase, StoreError};
+use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Purchase, Rules, StoreError};
 
 pub(super) fn create(
     state: &mut State,

@@ -38,9 +38,6 @@ const MALFORMED: &[&str] = &[
     "burst seconds",
 ];
 
-/// What a refused account is told where its own record is unreadable: the others go on.
-const UNREADABLE: Refusal = Refusal::Malformed("the account's record in the store cannot be read; see the log");
-
 /// One answer of a round, or the refusal in its place.
 pub(super) fn answered(value: Value) -> Result<Result<Vec<u8>, Refusal>, StoreError> {
     match value {
@@ -59,7 +56,7 @@ fn refusal(text: &str) -> Refusal {
             Some(name) => Refusal::Malformed(MALFORMED.iter().find(|known| **known == name).unwrap_or(&"request")),
             None => {
                 tracing::error!(detail = text, "an account cannot be read; restore the store from a copy");
-                UNREADABLE
+                Refusal::UNREADABLE
             }
         },
     }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::pool::{PoolRules, RateRules};
-use crate::reconcile::embedded::Rules;
+use crate::reconcile::store::Rules;
 
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
 const EVENTS_MAX: usize = 10_000;

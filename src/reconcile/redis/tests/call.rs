@@ -23,8 +23,7 @@ use crate::decision::adaptive::{Adaptive, Bounds};
 use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
 use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
-use crate::reconcile::embedded::Rules;
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError};
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store, StoreError};
 
 /// A loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
