@@ -18,13 +18,18 @@ local function borrower_key(account, group, session)
   return tag .. 'b:' .. #account .. ':' .. #group .. ':' .. account .. group .. session
 end
 
-local function load_borrower(account, group, session)
-  local text = call('GET', borrower_key(account, group, session))
+local function load_borrower(key)
+  local text = call('GET', key)
   return text and unpack_one(text)
 end
 
-local function save_borrower(account, group, session, borrower)
-  call('SET', borrower_key(account, group, session), pack(borrower), 'PX', SESSION_KEEP + 2 * MINUTE)
+-- The server forgets it after more than SESSION_KEEP, which it is told anew once a minute only.
+local function save_borrower(key, borrower, heard_before)
+  if heard_before and floor(heard_before / MINUTE) == floor(borrower[HEARD] / MINUTE) then
+    call('SET', key, pack(borrower), 'KEEPTTL')
+  else
+    call('SET', key, pack(borrower), 'PX', SESSION_KEEP + 3 * MINUTE)
+  end
 end
 
 -- The record, unless the turn of a minute found the session silent for too long.

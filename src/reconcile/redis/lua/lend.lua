@@ -142,8 +142,10 @@ end
 function lend_rate(account, session, group, text, time)
   local q, refusal = read_rate(text)
   if not q then return nil, refusal end
-  local state = load_group(account, group) or seeded(q, time)
-  local kept = load_borrower(account, group, session)
+  local key, session_key = group_key(account, group), borrower_key(account, group, session)
+  local state = load_group(key) or seeded(q, time)
+  local kept = load_borrower(session_key)
+  local heard_before = kept and kept[HEARD]
   local known = remembered(kept, state[TURNED])
   if known and q[Q_GENERATION] < known[B_GENERATION] then return nil, 'no such session' end
   local is_new = not known or known[B_GENERATION] < q[Q_GENERATION] or known[B_SEQ] < q[Q_SEQ]
@@ -155,7 +157,7 @@ function lend_rate(account, session, group, text, time)
   end
   local answer = rate_reply(state, borrower, q, tokens, life)
 
-  save_group(account, group, state)
-  if is_new then save_borrower(account, group, session, borrower) end
+  save_group(key, state)
+  if is_new then save_borrower(session_key, borrower, heard_before) end
   return answer
 end

@@ -14,13 +14,13 @@ local function group_key(account, group)
   return tag .. 't:' .. #account .. ':' .. account .. group
 end
 
-local function load_group(account, group)
-  local text = call('GET', group_key(account, group))
+local function load_group(key)
+  local text = call('GET', key)
   return text and unpack_one(text)
 end
 
-local function save_group(account, group, state)
-  call('SET', group_key(account, group), pack(state))
+local function save_group(key, state)
+  call('SET', key, pack(state))
 end
 
 -- What a limit brings in some milliseconds: tokens and parts.
