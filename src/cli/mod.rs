@@ -7,7 +7,10 @@ pub mod audit;
 pub mod client;
 pub mod demo;
 mod output;
+mod standing;
 mod terms;
+mod watch;
+mod why;
 
 pub use client::CliError;
 

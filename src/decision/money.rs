@@ -45,7 +45,8 @@ pub(super) fn check(demand: &Demand, standing: &Standing, promise: Promise, find
     denials.into_iter().flatten().for_each(|denial| findings.deny(denial));
 }
 
-fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
+/// What the monthly limit says.
+pub(super) fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
     let limit = standing.month.limit?;
     let room = standing.month_room()?;
     let amounts = Amounts::Money { limit, used: standing.month.spent, requested: demand.cost };
@@ -59,7 +60,8 @@ fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
     })
 }
 
-fn user(demand: &Demand, standing: &Standing, promise: Promise, user: UserStanding) -> Option<Denial> {
+/// What the user's cap says.
+pub(super) fn user(demand: &Demand, standing: &Standing, promise: Promise, user: UserStanding) -> Option<Denial> {
     let amounts = |used| Amounts::Money { limit: user.cap, used, requested: promise.cost };
     if user.spent >= user.cap || user.spent.plus(promise.cost) > user.cap {
         return Some(Denial {
@@ -80,7 +82,12 @@ fn user(demand: &Demand, standing: &Standing, promise: Promise, user: UserStandi
 }
 
 /// Whether rights cover it, else whether the pool is to be asked, else why not.
-fn balance(demand: &Demand, standing: &Standing, promise: Promise, findings: &mut Findings) -> Option<Denial> {
+pub(super) fn balance(
+    demand: &Demand,
+    standing: &Standing,
+    promise: Promise,
+    findings: &mut Findings,
+) -> Option<Denial> {
     let money = &standing.money;
     let rights = money.rights.at_least_zero();
     if promise.cost <= rights {
@@ -142,7 +149,7 @@ fn affordable_max_tokens(demand: &Demand, standing: &Standing) -> Option<u64> {
 
 impl Money {
     /// What the account could spend in all, holds included.
-    fn available(&self) -> Credit {
+    pub(super) fn available(&self) -> Credit {
         self.balance.plus(self.credit_line)
     }
 }

@@ -74,38 +74,6 @@ impl Shard {
         }
     }
 
-    pub(super) fn explain(&mut self, rules: &Rules, question: Question<'_>, now: Now) -> Checked {
-        self.expire_due(rules, now.time);
-        let Some(index) = self.find_hashed(question.hash, question.ask.account) else {
-            if self.strangers.contains(question.ask.account, now.time) {
-                return Checked::Answered(nobody(Denial::of(Reason::UnknownAccount)));
-            }
-            return Checked::Unknown;
-        };
-        let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
-        let Some(account) = self.account_mut(index) else { return Checked::Unknown };
-        let Some(mut standing) = standing(account, rules, question.demand, full, now.time) else {
-            return Checked::Unknown;
-        };
-        let hold = rules.catalogue.admission.generated_hold;
-        let mut decision = decide(question.demand, &standing, hold, now.time);
-        if let Decision::Short(short) = decision {
-            stand_lent(&mut standing, short, account.available, now.time);
-            decision = decide(question.demand, &standing, hold, now.time);
-        }
-        match decision {
-            Decision::Deny(denial) => Checked::Answered(denied(account, &standing, question.demand, denial, now.time)),
-            Decision::Short(short) => Checked::Short(short),
-            Decision::Admit(charge) => {
-                let life = life_of(rules, question.ask);
-                let hold = Hold::open(question.demand, &charge, 0, account.lease.month, life, now.time);
-                let limits = limits(&standing, question.demand.rate_key, None, now.time);
-                let verdict = Verdict::Admitted(hold.admitted(false));
-                Checked::Answered(Answer { verdict, limits: Some(limits), balance: Some(balance(account)) })
-            }
-        }
-    }
-
     /// The pool brought nothing: the account's failure policy answers.
     pub(super) fn check_alone(
         &mut self,
@@ -260,7 +228,7 @@ fn denied(account: &Account, standing: &Standing, demand: &Demand, denial: Denia
     Answer { verdict: Verdict::Denied(denial), limits: Some(limits), balance: Some(balance(account)) }
 }
 
-fn life_of(rules: &Rules, ask: &Ask<'_>) -> Duration {
+pub(super) fn life_of(rules: &Rules, ask: &Ask<'_>) -> Duration {
     ask.deadline.unwrap_or(rules.settings.hold_life).clamp(Duration::from_secs(1), rules.settings.hold_life_max)
 }
 
@@ -286,7 +254,7 @@ fn promise_alone(account: &mut Account, rules: &Rules, lent: Credit, allowance: 
 }
 
 /// Stands as if the pool had been asked for what was short, going by what it last said it could lend.
-fn stand_lent(standing: &mut Standing, short: Short, available: Credit, now: Time) {
+pub(super) fn stand_lent(standing: &mut Standing, short: Short, available: Credit, now: Time) {
     let lendable = lease::sum(standing.money.rights, available);
     standing.money.pool_may_help = false;
     stand_alone(standing, Short { need: short.need.min(lendable), ..short }, now);

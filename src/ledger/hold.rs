@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::answer::{Admitted, End, Ended, HoldError};
-use super::compact::Millis;
+use super::compact::{Millis, Second};
 use super::lease::sum;
 use super::rates::ModelRate;
 use crate::clock::Time;
@@ -63,6 +63,7 @@ pub(super) struct Hold {
     /// Of admission: its usage counts in this month.
     pub(super) month: Month,
     pub(super) rate_key: Option<RateKey>,
+    opened: Second,
     pub(super) deadline: Time,
     pub(super) life: Duration,
     shadow: Option<Reason>,
@@ -125,6 +126,7 @@ impl Hold {
             booked: Credit::ZERO,
             month,
             rate_key: demand.rate_key,
+            opened: Second::after(now),
             deadline: now.after(life),
             life,
             shadow: charge.shadow,
@@ -146,6 +148,7 @@ impl Hold {
             booked: Credit::ZERO,
             month,
             rate_key,
+            opened: Second::after(now),
             deadline: now,
             life: Duration::ZERO,
             shadow: None,
@@ -171,6 +174,11 @@ impl Hold {
 
     pub(super) const fn out_max_extended(&self) -> u64 {
         self.out_max.saturating_add(self.extended)
+    }
+
+    /// How long it has been open, in whole seconds.
+    pub(super) fn age(&self, now: Time) -> Duration {
+        self.opened.age(now)
     }
 
     pub(super) fn is_past(&self, now: Time) -> bool {

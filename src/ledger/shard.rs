@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -20,7 +21,7 @@ use crate::decision::terms::Terms;
 use crate::pool::SessionId;
 
 /// Different terms that a shard keeps one copy of each. Most accounts share a handful.
-const TERMS_MAX: usize = 16;
+const TERMS_MAX: usize = 128;
 
 /// What all shards share: settings, and counts that bound the whole.
 pub(super) struct Rules {
@@ -39,8 +40,15 @@ pub(super) struct Rules {
     pub(super) emergency_nanos: AtomicU64,
 }
 
+/// Where an account is, with half the hash of its name: a table that grows while everybody waits reads no account for it.
+#[derive(Clone, Copy)]
+struct Place {
+    half: u32,
+    index: u32,
+}
+
 pub(super) struct Shard {
-    table: hashbrown::HashTable<u32>,
+    table: hashbrown::HashTable<Place>,
     pub(super) accounts: Pages<Account>,
     pub(super) holds: Holds,
     pub(super) open: Tally,
@@ -77,14 +85,15 @@ impl Rules {
 }
 
 impl Shard {
-    pub(super) fn new(settings: &LedgerSettings) -> Self {
-        let share = settings.unknown_max.checked_div(settings.shards.max(1)).unwrap_or(0);
+    /// One of so many `shards`.
+    pub(super) fn new(settings: &LedgerSettings, shards: usize) -> Self {
+        let share = settings.unknown_max.checked_div(shards).unwrap_or(0);
         Self {
             table: hashbrown::HashTable::new(),
             accounts: Pages::new(),
             holds: Holds::new(),
-            open: Tally::new(settings.holds_max, settings.shards),
-            ended: Tally::new(settings.ended_max, settings.shards),
+            open: Tally::new(settings.holds_max, shards),
+            ended: Tally::new(settings.ended_max, shards),
             deadlines_first: VecDeque::new(),
             deadlines: Wheel::new(),
             due: Wheel::new(),
@@ -101,8 +110,10 @@ impl Shard {
     }
 
     pub(super) fn find_hashed(&self, hash: u64, name: &str) -> Option<u32> {
-        let is_it = |index: &u32| self.account(*index).is_some_and(|account| *account.name == *name);
-        self.table.find(hash, is_it).copied()
+        let half = half_of(hash);
+        let is_named = |index| self.account(index).is_some_and(|account| *account.name == *name);
+        let is_it = |place: &Place| place.half == half && is_named(place.index);
+        self.table.find(table_hash(half), is_it).map(|place| place.index)
     }
 
     pub(super) fn account(&self, index: u32) -> Option<&Account> {
@@ -134,9 +145,8 @@ impl Shard {
         let mut account = Account::new(name, now);
         account.declared = rules.declared.load(Ordering::Relaxed);
         let index = self.accounts.insert(account);
-        let accounts = &self.accounts;
-        self.table
-            .insert_unique(hash, index, |index| accounts.get(*index).map_or(0, |account| rules.hash(&account.name)));
+        let half = half_of(hash);
+        self.table.insert_unique(table_hash(half), Place { half, index }, |place| table_hash(place.half));
         Some(index)
     }
 
@@ -165,10 +175,9 @@ impl Shard {
         true
     }
 
-    /// Looks again at when each account has something to say.
-    pub(super) fn wake_all(&mut self, rules: &Rules, now: Time) {
-        let indices: Vec<_> = self.accounts.iter().map(|(index, _)| index).collect();
-        for index in indices {
+    /// Looks again at when each of these accounts has something to say.
+    pub(super) fn wake(&mut self, rules: &Rules, piece: Range<u32>, now: Time) {
+        for index in piece {
             self.reschedule(rules, index, now);
         }
     }
@@ -176,7 +185,8 @@ impl Shard {
     pub(super) fn remove(&mut self, rules: &Rules, index: u32) {
         let Some(account) = self.accounts.remove(index) else { return };
         assert!(account.open == 0, "holds name their account by its place");
-        if let Ok(entry) = self.table.find_entry(rules.hash(&account.name), |other| *other == index) {
+        let hash = table_hash(half_of(rules.hash(&account.name)));
+        if let Ok(entry) = self.table.find_entry(hash, |place| place.index == index) {
             entry.remove();
         }
         if account.terms.is_none() {
@@ -218,6 +228,16 @@ impl Shard {
             self.due.push(tick, index);
         }
     }
+}
+
+/// The half that says nothing of the shard: that is chosen by the other one.
+fn half_of(hash: u64) -> u32 {
+    u32::try_from(hash & u64::from(u32::MAX)).expect("masked to 32 bits")
+}
+
+/// A table looks at the lowest and the highest bits.
+fn table_hash(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Ticks of the due list: about 17 ms each.

@@ -14,6 +14,7 @@
 mod baseline;
 mod load;
 mod machine;
+mod median;
 mod message;
 mod million;
 mod redis;
@@ -21,6 +22,8 @@ mod sidecar;
 mod start;
 mod through_envoy;
 mod wire;
+
+use median::median;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -46,10 +49,4 @@ fn main() {
             }
         }
     }
-}
-
-/// The middle one of some figures.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::file::{ACCOUNTS, EVENTS, META, RATES, STORE_TIME, failed};
+use super::file::{ACCOUNTS, CLAIMS, EVENTS, LAST_EVENT, META, RATES, STORE_TIME, failed};
+use super::outbox;
 use super::records::{decode, encode, group_key, group_of};
 use crate::clock::{Now, Time, UnixMs};
 use crate::pool::message::{Event, Group};
@@ -161,6 +162,7 @@ impl State {
             events.extend(kept.pool.take_events());
             table.insert(&**account, encode(&kept.pool).as_slice()).map_err(failed)?;
         }
+        outbox::note(write, &events)?;
         append(write, events)
     }
 
@@ -188,12 +190,18 @@ fn append(write: &WriteTransaction, events: Vec<Event>) -> Result<(), StoreError
         return Ok(());
     }
     let mut outbox = write.open_table(EVENTS).map_err(failed)?;
-    let last = outbox.last().map_err(failed)?.map_or(0, |(number, _)| number.value());
-    for (number, event) in (last + 1..).zip(events) {
-        outbox.insert(number, encode(&event).as_slice()).map_err(failed)?;
+    // A number is never used again: who was slow to finish its event would finish another.
+    let mut meta = write.open_table(META).map_err(failed)?;
+    let mut last = meta.get(LAST_EVENT).map_err(failed)?.map_or(0, |number| number.value());
+    for event in events {
+        last += 1;
+        outbox.insert(last, encode(&event).as_slice()).map_err(failed)?;
     }
+    meta.insert(LAST_EVENT, last).map_err(failed)?;
+    let mut claims = write.open_table(CLAIMS).map_err(failed)?;
     while outbox.len().map_err(failed)? > EVENTS_MAX {
-        outbox.pop_first().map_err(failed)?;
+        let oldest = outbox.pop_first().map_err(failed)?.map(|(number, _)| number.value());
+        oldest.map(|number| claims.remove(number).map(drop)).transpose().map_err(failed)?;
     }
     Ok(())
 }

@@ -323,10 +323,10 @@ fn a_file_of_another_version_is_refused() {
     drop(bench.open().unwrap());
     let file = redb::Database::open(bench.path()).unwrap();
     let write = file.begin_write().unwrap();
-    write.open_table(super::file::META).unwrap().insert("schema", 2).unwrap();
+    write.open_table(super::file::META).unwrap().insert("schema", 3).unwrap();
     write.commit().unwrap();
     drop(file);
-    assert!(matches!(bench.open(), Err(OpenError::Version { found: 2, .. })));
+    assert!(matches!(bench.open(), Err(OpenError::Version { found: 3, .. })));
 }
 
 #[test]

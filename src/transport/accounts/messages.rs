@@ -38,6 +38,8 @@ pub(super) fn account_message(record: AccountRecord) -> api::Account {
         month: record.month.to_string(),
         month_used: usd(record.month_used),
         topup_pending: record.topup_pending,
+        tier: tier_message(record.tier).into(),
+        balance_alert: record.terms.balance_alert.map(usd),
     }
 }
 
@@ -51,7 +53,7 @@ fn rfc3339(instant: UnixMs) -> String {
     instant.format(&Rfc3339).unwrap_or_default()
 }
 
-fn usd(credit: Credit) -> String {
+pub(in crate::transport) fn usd(credit: Credit) -> String {
     credit.usd().to_string()
 }
 
@@ -63,7 +65,7 @@ fn limits_message((name, [prompt, uncached_prompt, generated]): (Box<str>, Token
     (name.into(), api::TokenLimits { prompt, uncached_prompt, generated })
 }
 
-fn mode_message(mode: Mode) -> api::Mode {
+pub(in crate::transport) fn mode_message(mode: Mode) -> api::Mode {
     match mode {
         Mode::Prepaid => api::Mode::Prepaid,
         Mode::Postpaid => api::Mode::Postpaid,
@@ -71,7 +73,7 @@ fn mode_message(mode: Mode) -> api::Mode {
     }
 }
 
-fn suspension_message(suspension: Suspension) -> api::Suspension {
+pub(in crate::transport) fn suspension_message(suspension: Suspension) -> api::Suspension {
     match suspension {
         Suspension::None => api::Suspension::None,
         Suspension::FailedPayments => api::Suspension::FailedPayments,
@@ -79,7 +81,7 @@ fn suspension_message(suspension: Suspension) -> api::Suspension {
     }
 }
 
-fn tier_message(tier: Tier) -> api::Tier {
+pub(in crate::transport) fn tier_message(tier: Tier) -> api::Tier {
     match tier {
         Tier::None => api::Tier::None,
         Tier::One => api::Tier::One,

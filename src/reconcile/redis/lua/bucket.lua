@@ -7,6 +7,7 @@
 --   p:account  purchases, by id                                l:account  API keys, by id
 --   t:account group  rate buckets                              b:account group session  who borrows from them
 --   names  accounts                                            out  the outbox
+--   due  accounts by when the cashier looks at their purchase  claims  events by until when they are taken or put off
 -- Names that stand together in one key have their lengths before them.
 
 local pack, unpack_one = cmsgpack.pack, cmsgpack.unpack

@@ -10,7 +10,7 @@ local SUM_USD, SUM_NANOS = 2305843009, 213693952 -- 2^61
 local ROUNDING_MARGIN = 8192
 
 -- Of a request and of a reply: whole numbers of eight bytes.
-local REQUEST_SHAPE, REQUEST_BYTES, REPLY_SHAPE = '<' .. string.rep('i8', 13), 13 * 8, '<' .. string.rep('i8', 23)
+local REQUEST_SHAPE, REQUEST_BYTES, REPLY_SHAPE = '<' .. string.rep('i8', 13), 13 * 8, '<' .. string.rep('i8', 25)
 -- Bounds in the order in which they are told.
 local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
   'used before this month', 'terms', 'silence', 'flags'}
@@ -176,6 +176,9 @@ local function take(visit, q, news)
   local a, record = visit.a, news.record
   book_months(a, news.old, record, q, news.spent)
   add(a, BEYOND_GRANT, news.beyond)
+  if news.beyond > 0 then
+    table.insert(visit.events, {'what', 'overrun', 'amount', string.format('%.0f', news.beyond)})
+  end
   add(a, READOPTED, news.readopted)
   add(a, USED, news.spent)
   add(a, LEASED, news.lent)
@@ -220,7 +223,7 @@ local function reply(visit, q, is_hungry)
     (is_hungry or is_empty) and 1 or 0, (not is_hungry and a[NOW] < a[STARVING_UNTIL]) and 1 or 0,
     a[MONTH], max(0, month_end(a[MONTH]) - a[NOW]), a[TERMS_VERSION], a[OPS], next_sync(visit, usd, nanos),
     since and max(0, a[NOW] - since) or -1, a[PROMOTIONAL], a[PROMOTIONAL + 1], a[PURCHASED], a[PURCHASED + 1],
-    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1])
+    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID_BEFORE], a[PAID_BEFORE + 1])
   if q.terms == a[TERMS_VERSION] then return numbers end
   return numbers .. call('GET', tag .. 'c:' .. visit.account)
 end
@@ -258,7 +261,7 @@ function sync(account, a, session, text, time)
   if not q then return nil, refusal end
   local member = member_of(session, q.generation)
   local visit = {
-    account = account, a = a, session = session, generation = q.generation, member = member, gone = {}, ended = {},
+    account = account, a = a, session = session, generation = q.generation, member = member, gone = {}, ended = {}, events = {},
   }
   local kept = call('HGET', tag .. 's:' .. account, member)
   visit.record = kept and unpack_one(kept)
@@ -275,7 +278,7 @@ function sync(account, a, session, text, time)
   visit.holders = holders(visit)
   visit.lacking = q.need - outstanding(news and news.record or visit.record)
   local is_hungry = news and take(visit, q, news)
-  local events = announce(account, a)
+  announce(account, a, visit.events)
   if visit.is_scarce == nil then visit.is_scarce = is_scarce(visit) end
   local answer = reply(visit, q, is_hungry)
   if news then note_due(a, visit.record) end
@@ -284,6 +287,6 @@ function sync(account, a, session, text, time)
   if news then save_record(visit) end
   if #visit.gone > 0 then save_gone(visit) end
   save_ended(visit)
-  save_events(account, a, events)
+  save_events(account, a, visit.events)
   return answer
 end

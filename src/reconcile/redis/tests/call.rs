@@ -13,6 +13,7 @@ use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, BUCKET, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
+use super::chance::{rules, terms};
 use super::dice::Dice;
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
@@ -20,19 +21,18 @@ use super::tenant::Tenant;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
-use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
+use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store, StoreError};
 
 /// A loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Store time as the test sets it. Only tests have these lines; the program puts the server's clock in their place.
-const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
+pub(super) const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
 /// 2026-10-05T14:40:00Z.
-const START: u64 = 1_791_211_200_000;
+pub(super) const START: u64 = 1_791_211_200_000;
 /// The last has characters that mean something to keys, patterns and scripts.
-const ACCOUNTS: &[&str] = &["tiny", "dollars", "huge", "über {3} %d:a b\\"];
+pub(super) const ACCOUNTS: &[&str] = &["tiny", "dollars", "huge", "über {3} %d:a b\\"];
 const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200];
 const NODES: &[&str] = &["node", "node-b", "node b", "n", "zoë"];
 
@@ -41,23 +41,25 @@ const GARBAGE: &[i64] =
     &[-1, i64::MIN, i64::MAX, 1 << 62, (1 << 53) + 1, 1 << 53, -(1 << 53), i64::from_le_bytes(1.5_f64.to_le_bytes())];
 
 pub struct World {
-    dice: Dice,
-    rules: Rules,
+    pub(super) dice: Dice,
+    pub(super) rules: Rules,
     now: u64,
-    pools: BTreeMap<usize, Pool>,
+    pub(super) pools: BTreeMap<usize, Pool>,
+    /// When the cashier is to look at an account.
+    pub(super) due: BTreeMap<usize, u64>,
     buckets: BTreeMap<(usize, Group), RatePool>,
     guests: Vec<(usize, Guest, [Tenant; 2])>,
     /// Steps that were due.
-    due: Vec<(usize, Group, u64)>,
+    steps: Vec<(usize, Group, u64)>,
     /// What was said once and may arrive again.
     late: Vec<Message>,
     purchases: Vec<Purchase>,
-    store: Redis,
-    runtime: Runtime,
+    pub(super) store: Redis,
+    pub(super) runtime: Runtime,
     set_time: Script,
     dump: Script,
     dump_rates: Script,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     events_read: u64,
     pub calls: u64,
 }
@@ -88,7 +90,8 @@ impl World {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             pools: BTreeMap::new(),
             buckets: BTreeMap::new(),
-            due: Vec::new(),
+            due: BTreeMap::new(),
+            steps: Vec::new(),
             late: Vec::new(),
             purchases: Vec::new(),
             events: Vec::new(),
@@ -114,9 +117,11 @@ impl World {
         self.pass();
         match self.dice.below(100) {
             0..80 => self.exchange(),
-            80..85 => self.garble(),
+            80..84 => self.garble(),
+            84 => self.look_for_purchases(),
             85..90 => self.credit(),
-            90..94 => self.configure(),
+            90..93 => self.configure(),
+            93 => self.decline(),
             94..96 => self.create(),
             96..98 => self.propose(),
             _ => self.look(),
@@ -125,6 +130,7 @@ impl World {
             self.compare(account);
         }
         self.compare_rates();
+        self.compare_due();
     }
 
     fn pass(&mut self) {
@@ -141,7 +147,7 @@ impl World {
         self.runtime.block_on(self.store.run(self.store.call(&self.set_time, "", args))).unwrap();
     }
 
-    fn time(&self) -> UnixMs {
+    pub(super) fn time(&self) -> UnixMs {
         UnixMs(self.now)
     }
 
@@ -196,7 +202,7 @@ impl World {
             let tenant = tenants.iter_mut().find(|tenant| tenant.group() == request.group);
             tenant.unwrap().hear(&mut self.dice, answer);
             if let Ok(RateReply { due: Some(due), .. }) = answer {
-                self.due.push((*account, request.group.clone(), due.version));
+                self.steps.push((*account, request.group.clone(), due.version));
             }
         }
     }
@@ -228,7 +234,7 @@ impl World {
 
     /// An adaptive step that was due, or is due no more, or never was.
     fn propose(&mut self) {
-        let Some((index, group, version)) = self.due.pop() else { return };
+        let Some((index, group, version)) = self.steps.pop() else { return };
         let bounds = Bounds { start: 1_000, floor: 10, ceiling: None, pinned: false };
         let step = StepProposal {
             account: ACCOUNTS[index].into(),
@@ -321,6 +327,10 @@ impl World {
             let amount = if self.dice.once_in(3) { purchase.amount } else { known.amount };
             purchase = Purchase { amount, ..known };
         }
+        let pending = self.pools.get(&index).and_then(|pool| pool.summary(self.time()).topup_pending);
+        if let Some(key) = pending.filter(|_| !again && self.dice.once_in(3)) {
+            purchase.id = key;
+        }
         let got = self.runtime.block_on(self.store.add_credits(purchase.clone()));
         self.calls += 1;
         let expected = self.expect_credit(&purchase);
@@ -342,10 +352,33 @@ impl World {
         let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
         let total = if purchase.kind == CreditKind::Promotional { &mut promotional } else { &mut purchased };
         *total = total.plus(purchase.amount);
-        let credited = pool.credit(before.credit_version + 1, promotional, purchased, &self.rules.pool, now);
+        let credited =
+            pool.credit_under(&purchase.id, before.credit_version + 1, (promotional, purchased), &self.rules.pool, now);
         credited.map_err(|_| StoreError::TooMuchCredit)?;
+        if pool.summary(now).topup_pending.is_none() {
+            self.due.remove(&account);
+        }
         self.purchases.push(purchase.clone());
         Ok(record(pool, now))
+    }
+
+    /// The purchase in flight is declined, or one that is not.
+    fn decline(&mut self) {
+        let (index, now) = (usize::try_from(self.dice.below(4)).unwrap(), self.time());
+        let pending = self.pools.get(&index).and_then(|pool| pool.summary(now).topup_pending);
+        let key = pending.filter(|_| !self.dice.once_in(5)).unwrap_or_else(|| "another".into());
+        let got = self.runtime.block_on(self.store.top_up_failed(ACCOUNTS[index].into(), key.clone()));
+        self.calls += 1;
+        let missing = || StoreError::NoSuchAccount(ACCOUNTS[index].into());
+        let expected = self.pools.get_mut(&index).ok_or_else(missing).map(|pool| {
+            if pool.top_up_failed(&key, &self.rules.pool, now) {
+                let retry_at = pool.top_up_retry_at();
+                self.due.remove(&index);
+                self.due.extend(retry_at.map(|at| (index, at.0)));
+            }
+            record(pool, now)
+        });
+        compare_records(got, expected);
     }
 
     fn configure(&mut self) {
@@ -379,7 +412,7 @@ impl World {
         let expected = match self.pools.get(&index) {
             Some(_) => Err(StoreError::AccountExists(ACCOUNTS[index].into())),
             None => {
-                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, now));
+                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, &self.rules.pool, now));
                 Ok(record(&self.pools[&index], now))
             }
         };
@@ -397,7 +430,10 @@ impl World {
     /// Everything that is kept of an account.
     fn compare(&mut self, index: usize) {
         let Some(pool) = self.pools.get_mut(&index) else { return };
-        self.events.extend(pool.take_events());
+        let events = pool.take_events();
+        let asks = |event: &&Event| matches!(event.what, Happening::TopUpNeeded { .. });
+        self.due.extend(events.iter().filter(asks).map(|event| (index, event.at.0)));
+        self.events.extend(events);
         let call = self.store.call(&self.dump, ACCOUNTS[index], arguments([ACCOUNTS[index]]));
         let dump = self.runtime.block_on(self.store.run(call)).unwrap();
         assert_eq!(of_dump(ACCOUNTS[index], dump), of_pool(pool));
@@ -425,7 +461,7 @@ impl World {
     }
 }
 
-fn place(account: &str) -> usize {
+pub(super) fn place(account: &str) -> usize {
     ACCOUNTS.iter().position(|name| *name == account).unwrap()
 }
 
@@ -438,41 +474,4 @@ fn record(pool: &Pool, now: UnixMs) -> AccountRecord {
 fn compare_records(got: Result<AccountRecord, StoreError>, expected: Result<AccountRecord, StoreError>) {
     let told = |result: Result<AccountRecord, StoreError>| result.map_err(|error| error.to_string());
     assert_eq!(told(got), told(expected));
-}
-
-fn terms(dice: &mut Dice, scale: i64) -> Terms {
-    let mut money = |most| Credit::from_nanos(dice.amount(most));
-    let (line, limit, minimum, amount, cap) =
-        (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
-    let top_up = TopUpTerms { minimum, amount, monthly_cap: dice.once_in(3).then_some(cap) };
-    Terms {
-        mode: *dice.one(&[Mode::Prepaid, Mode::Postpaid, Mode::Contract]),
-        suspension: if dice.once_in(8) { Suspension::Abuse } else { Suspension::None },
-        payment_method: !dice.once_in(4),
-        monthly_limit: dice.once_in(2).then_some(limit),
-        credit_line: line,
-        top_up: dice.once_in(2).then_some(top_up),
-        reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]),
-        ..Terms::default()
-    }
-}
-
-/// The default numbers, or some of them so small that every bound is met.
-fn rules(dice: &mut Dice) -> Rules {
-    let mut rules = Rules::default();
-    let pool = &mut rules.pool;
-    if dice.once_in(4) {
-        return rules;
-    }
-    pool.lease_max = Credit::from_nanos(*dice.one(&[100, 5_000_000_000, 1_000_000_000_000_000_000]));
-    pool.lease_parts = *dice.one(&[1, 3, 10]);
-    pool.sessions_max = *dice.one(&[3, 6, 4_096]);
-    pool.reap_max = *dice.one(&[1, 2, 4]);
-    pool.months_kept = *dice.one(&[0, 1, 12]);
-    pool.dust = Credit::from_nanos(*dice.one(&[0, 5, 1_200_000]));
-    pool.request_typical = Credit::from_nanos(*dice.one(&[1, 12_000_000]));
-    pool.sync_spacing = Duration::from_millis(*dice.one(&[1, 900]));
-    pool.sync_spacing_healthy = Duration::from_millis(*dice.one(&[1, 700]));
-    pool.thresholds = dice.one(&[vec![80, 100], vec![], vec![100, 1, 50]]).clone();
-    rules
 }

@@ -3,10 +3,13 @@
 
 mod buckets;
 mod call;
+mod chance;
 mod dice;
 mod difference;
 mod guest;
 mod mutants;
+mod outbox;
+mod purchases;
 mod replaced;
 mod server;
 mod state;
