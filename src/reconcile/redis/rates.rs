@@ -7,10 +7,11 @@ use redis::Value;
 use super::Redis;
 use super::answer::{answered, unexpected};
 use super::packed::{Numbers, Packed, packed};
+use crate::decision::Credit;
 use crate::decision::adaptive::Adaptive;
 use crate::decision::rate::UNITS_PER_TOKEN;
 use crate::pool::Refusal;
-use crate::pool::message::{Group, RateReply, RateRequest, StepDue, StepProposal};
+use crate::pool::message::{Group, RateReply, RateRequest, Reservation, StepDue, StepProposal};
 use crate::reconcile::store::StoreError;
 
 /// Parts of a token in which scripts keep a level: its time is in milliseconds, so nothing finer ever comes up.
@@ -37,7 +38,8 @@ pub(super) fn request(request: &RateRequest) -> Vec<u8> {
         request.seed,
     ];
     let head = [u64::from(request.generation), request.seq, u64::from(request.burst_seconds)];
-    packed(head.iter().chain(metrics.as_flattened()).copied())
+    let priced = u64::try_from(request.priced.nanos()).unwrap_or(u64::MAX);
+    packed(head.iter().chain(metrics.as_flattened()).copied().chain([priced]))
 }
 
 /// The reply to `request`, or a refusal.
@@ -58,6 +60,8 @@ pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateRe
         burst_seconds: answer.whole()?,
         levels: [level(&mut answer)?, level(&mut answer)?, level(&mut answer)?],
         version: answer.whole()?,
+        reserved: reserved(&mut answer)?,
+        covered: answer.nanos()?,
         due: None,
     };
     Ok(Ok(RateReply { due: due(reply.version, answer)?, ..reply }))
@@ -83,6 +87,12 @@ fn due(version: u64, mut answer: Packed<'_>) -> Result<Option<StepDue>, StoreErr
     Ok((!minutes.is_empty()).then_some(StepDue { version, states, minutes, current_minute }))
 }
 
+/// What is reserved; a number below nothing stands where nothing is.
+fn reserved(answer: &mut Packed<'_>) -> Result<Option<Reservation>, StoreError> {
+    let (per_minute, tokens) = (answer.nanos()?, three(answer)?);
+    Ok((Credit::ZERO <= per_minute).then_some(Reservation { per_minute, tokens }))
+}
+
 pub(super) fn states(written: &str) -> Result<[Adaptive; 3], StoreError> {
     serde_json::from_str(written).map_err(|error| StoreError::Corrupt(format!("adaptive states: {error}")))
 }
@@ -102,9 +112,14 @@ pub(super) async fn propose(store: &Redis, steps: Vec<StepProposal>) -> Result<(
 
 /// As `lua/propose.lua` takes it.
 fn offer(step: &StepProposal) -> Vec<Vec<u8>> {
-    let states = serde_json::to_string(&step.states).expect("states are plain values");
+    let written = |states: &[Adaptive; 3]| serde_json::to_string(states).expect("states are plain values");
+    let states = step.states.as_ref().map_or_else(String::new, written);
     let limits = step.limits.map(|limit| limit.to_string());
     let [a, b, c] = limits;
     let texts = [step.account.to_string(), group_name(&step.group), step.version.to_string(), states, a, b, c];
-    texts.map(String::into_bytes).into()
+    let reserved = step.reserved.iter().flat_map(|reserved| {
+        let per_minute = reserved.per_minute.nanos().unsigned_abs();
+        [per_minute].into_iter().chain(reserved.tokens).map(|number| number.to_string())
+    });
+    texts.into_iter().chain(reserved).map(String::into_bytes).collect()
 }

@@ -6,11 +6,13 @@
 
 -- Places in a request, which `lend_rate` takes; from the fourth on, what there is of each metric takes three.
 local Q_GENERATION, Q_SEQ, Q_BURST, Q_GRANTED, Q_DEBT, Q_RETURNED, Q_USED = 1, 2, 3, 4, 7, 10, 13
-local Q_AT_HAND, Q_WANT, Q_NEED, Q_SEED = 16, 19, 22, 25
+local Q_AT_HAND, Q_WANT, Q_NEED, Q_SEED, Q_PRICED = 16, 19, 22, 25, 28
 
 -- Places in a record.
 local B_GENERATION, B_SEQ, B_GRANTED, B_DEBT, B_RETURNED, B_USED, HEARD = 1, 2, 3, 6, 9, 12, 15
 local AT_HAND, UNTIL, LATE_AT, LATE, CHUNKS = 16, 19, 20, 21, 24
+-- What the used tokens cost, where that was ever told.
+local B_PRICED = 25
 -- Chunks that may still come back, of one session; of more, the oldest counts as used. Each is its time and three numbers.
 local CHUNKS_MAX = 8
 
@@ -46,6 +48,7 @@ local function new_borrower(q)
   if q[Q_GRANTED] > 0 or q[Q_GRANTED + 1] > 0 or q[Q_GRANTED + 2] > 0 then
     -- Granted, charged beyond, returned and used stand in one order in both.
     for metric = 0, 11 do borrower[B_GRANTED + metric] = q[Q_GRANTED + metric] end
+    if q[Q_PRICED] > 0 then borrower[B_PRICED] = q[Q_PRICED] end
   end
   return borrower
 end
@@ -71,12 +74,12 @@ end
 
 -- Places in what a request changes, three each: tokens of chunks that come back in time or whose reply was lost, those that
 -- come back late, what was charged and not used after all, what is to be charged, and what was settled; then how old the
--- late ones are.
-local BACK, LATE_BACK, REFUND, CHARGED, SETTLED, AGE = 1, 4, 7, 10, 13, 16
+-- late ones are, and what the settled ones cost.
+local BACK, LATE_BACK, REFUND, CHARGED, SETTLED, AGE, PRICED = 1, 4, 7, 10, 13, 16, 17
 
 -- Takes a newer request: the greater of each counter. Returns what that changes.
 local function take_news(borrower, q, now)
-  local news = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now - borrower[LATE_AT]}
+  local news = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now - borrower[LATE_AT], 0}
   local chunks = borrower[CHUNKS]
   for metric = 0, 2 do
     local granted = q[Q_GRANTED + metric]
@@ -96,6 +99,8 @@ local function take_news(borrower, q, now)
     end
     borrower[LATE + metric] = 0
   end
+  news[PRICED] = max(0, q[Q_PRICED] - (borrower[B_PRICED] or 0))
+  if news[PRICED] > 0 then borrower[B_PRICED] = q[Q_PRICED] end
   borrower[LATE_AT], borrower[B_SEQ], borrower[HEARD] = 0, q[Q_SEQ], now
   return news
 end

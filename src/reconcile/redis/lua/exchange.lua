@@ -9,10 +9,17 @@ local time = store_time()
 local function visit_account(account, session, request, rates)
   local a = load_account(account)
   if not a then return 'no such account' end
-  local answers = {}
-  local function add_answer(answer, refusal) table.insert(answers, answer or {ok = refusal}) end
-  if request ~= '' then add_answer(sync(account, a, session, request, time)) end
-  for _, rate in ipairs(rates) do add_answer(lend_rate(account, session, rate[1], rate[2], time)) end
+  local answers, before, covered = {}, request ~= '' and 1 or 0, 0
+  for place, rate in ipairs(rates) do
+    local answer, more = lend_rate(account, session, rate[1], rate[2], time)
+    if answer then covered = covered + more end
+    answers[before + place] = answer or {ok = more}
+  end
+  if covered > 0 then cover(account, a, covered, time) end
+  if request ~= '' then
+    local answer, refusal = sync(account, a, session, request, time)
+    answers[1] = answer or {ok = refusal}
+  end
   return answers
 end
 

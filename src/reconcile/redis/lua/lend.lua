@@ -1,13 +1,13 @@
 -- Lends tokens of one group to one session, and takes what it says.
 --
 -- A request is numbers packed in a text: generation, seq, burst in seconds, then for each of the three metrics what was
--- granted, charged beyond, returned and used, ever, then what is at hand, wanted and needed, and limits to start with.
+-- granted, charged beyond, returned and used, ever, then what is at hand, wanted and needed, and limits to start with; at
+-- the end what the used tokens cost.
 
 local TOKENS_MAX = 1125899906842624 -- 2^50
-local LIMIT_MAX = 70368744177664 -- 2^46
-local RATE_SHAPE, RATE_BYTES = '<' .. string.rep('i8', 27), 27 * 8
+local RATE_SHAPE, RATE_BYTES = '<' .. string.rep('i8', 28), 28 * 8
 -- Of a reply, without the minutes that ended.
-local RATE_REPLY = '<' .. string.rep('i8', 22)
+local RATE_REPLY = '<' .. string.rep('i8', 27)
 local METRICS = {'granted', 'debt', 'returned', 'used', 'at hand', 'want', 'need', 'seed'}
 
 -- Which number of a request is out of its bounds: the slow way, for what should not happen.
@@ -24,13 +24,14 @@ end
 local function read_rate(text)
   if #text ~= RATE_BYTES then return nil, 'malformed: request' end
   local q = {struct.unpack(RATE_SHAPE, text)}
-  if min(unpack(q, 1, 27)) < 0 or max(unpack(q, Q_GRANTED, Q_AT_HAND + 2)) >= TOKENS_MAX
+  if min(unpack(q, 1, Q_PRICED)) < 0 or max(unpack(q, Q_GRANTED, Q_AT_HAND + 2)) >= TOKENS_MAX
     or max(unpack(q, Q_WANT, Q_SEED + 2)) >= LIMIT_MAX then
     return nil, why_out_of_bounds(q)
   end
   for metric = 0, 2 do
     if q[Q_WANT + metric] < q[Q_NEED + metric] then return nil, 'malformed: need above want' end
   end
+  if q[Q_PRICED] >= PRICED_MAX then return nil, 'malformed: priced' end
   for metric = 0, 2 do
     if q[Q_GRANTED + metric] + q[Q_DEBT + metric] < q[Q_RETURNED + metric] then
       return nil, 'malformed: returned more than was granted or charged'
@@ -54,7 +55,7 @@ end
 -- drains within a chunk's settling time.
 local function take_out(state, metric, tokens, lent)
   local now_tokens, now_parts = level(state, metric)
-  local bound, bound_parts = less(lent, 0, flow(state[LIMITS + metric], CHUNK_SETTLE))
+  local bound, bound_parts = less(lent, 0, flow(limit_of(state, metric), CHUNK_SETTLE))
   if is_lower(now_tokens, now_parts, bound, bound_parts) then bound, bound_parts = now_tokens, now_parts end
   local rest, rest_parts = less(now_tokens, now_parts, tokens, 0)
   if is_lower(rest, rest_parts, bound, bound_parts) then rest, rest_parts = bound, bound_parts end
@@ -75,7 +76,7 @@ local function apply_news(state, borrower, news, sums)
     for chunk = 2, #chunks, 4 do lent = lent + chunks[chunk + metric] end
     take_out(state, metric, news[BACK + metric], lent)
     local late = news[LATE_BACK + metric]
-    if late > 0 then charge(state, metric, -max(0, late - drained(state[LIMITS + metric], news[AGE]))) end
+    if late > 0 then charge(state, metric, -max(0, late - drained(limit_of(state, metric), news[AGE]))) end
     charge(state, metric, -news[REFUND + metric])
     charge(state, metric, news[CHARGED + metric])
   end
@@ -95,12 +96,30 @@ local function lend_tokens(state, borrower, q, sums)
     long[metric + 1], short[metric + 1] = max(min(want * SMALL_LIVES, share), need), max(min(want, share), need)
     local out = long[metric + 1] + sums[HANDS + metric]
     if now < borrower[UNTIL] then out = out + borrower[AT_HAND + metric] end
-    is_small = is_small and out <= drained(state[LIMITS + metric], CHUNK_LIFE)
+    is_small = is_small and out <= drained(limit_of(state, metric), CHUNK_LIFE)
   end
   local tokens, life = short, CHUNK_LIFE
   if is_small then tokens, life = long, CHUNK_LIFE_SMALL end
   for metric = 1, 3 do charge(state, metric - 1, tokens[metric]) end
   return tokens, life, is_small
+end
+
+-- What of newly reported usage is paid for already, from what is left of this minute's reservation.
+local function cover_priced(state, priced)
+  local reserved = state[RESERVED]
+  if not reserved then return 0 end
+  local covered = max(0, min(priced, reserved[PER_MINUTE] - reserved[COVERED]))
+  reserved[COVERED] = reserved[COVERED] + covered
+  return covered
+end
+
+-- Tokens that count for the limit where only a part of what they cost was covered, in whole 1,024ths, rounded up.
+local function uncovered(tokens, priced, covered)
+  local excess = priced - covered
+  if priced <= excess then return tokens end
+  local rest = excess * 1024 % priced
+  local parts = (excess * 1024 - rest) / priced + (rest > 0 and 1 or 0)
+  return floor(tokens / 1024) * parts + math.ceil(tokens % 1024 * parts / 1024)
 end
 
 -- Takes a newer request of a session.
@@ -113,32 +132,37 @@ local function take_rate(state, borrower, group, session, q)
   end
   local sums = sum_up(state, session)
   apply_news(state, borrower, news, sums)
+  local covered = cover_priced(state, news[PRICED])
   -- The envelope of requests is fixed: no step waits for its minutes.
   if group ~= 'requests' then
-    for metric = 0, 2 do state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + news[SETTLED + metric] end
+    for metric = 0, 2 do
+      local tokens = uncovered(news[SETTLED + metric], news[PRICED], covered)
+      state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + tokens
+    end
   end
   local tokens, life, is_small = lend_tokens(state, borrower, q, sums)
   borrow(borrower, tokens, is_small, now, now + life)
   table.insert(state[ACTIVE], active(session, borrower))
-  return tokens, life
+  return tokens, life, covered
 end
 
 -- The numbers, the minutes that ended, and then the adaptive states as written, where there are any.
-local function rate_reply(state, borrower, q, tokens, life)
-  local granted, ended = borrower or {0, 0, 0, 0, 0}, state[MINUTES_ENDED]
+local function rate_reply(state, borrower, q, tokens, life, covered)
+  local granted, ended, reserved = borrower or {0, 0, 0, 0, 0}, state[MINUTES_ENDED], state[RESERVED] or {-1, 0, 0, 0}
   local a, a_parts = level(state, 0)
   local b, b_parts = level(state, 1)
   local c, c_parts = level(state, 2)
   local numbers = struct.pack(
     RATE_REPLY, q[Q_GENERATION], q[Q_SEQ], granted[B_GRANTED], granted[B_GRANTED + 1], granted[B_GRANTED + 2], tokens[1],
     tokens[2], tokens[3], life, state[LIMITS], state[LIMITS + 1], state[LIMITS + 2], state[BURST], a, a_parts, b, b_parts,
-    c, c_parts, state[VERSION], state[MINUTE_NOW], #ended / 4)
+    c, c_parts, state[VERSION], reserved[PER_MINUTE], reserved[MORE], reserved[MORE + 1], reserved[MORE + 2], covered,
+    state[MINUTE_NOW], #ended / 4)
   if #ended > 0 then numbers = numbers .. struct.pack('<' .. string.rep('i8', #ended), unpack(ended)) end
   return state[STATES] and numbers .. state[STATES] or numbers
 end
 
--- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing. The answer, or
--- nothing and a refusal.
+-- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing. The answer and
+-- what a reservation pays for of the usage that is told, or nothing and a refusal.
 function lend_rate(account, session, group, text, time)
   local q, refusal = read_rate(text)
   if not q then return nil, refusal end
@@ -151,13 +175,14 @@ function lend_rate(account, session, group, text, time)
   local is_new = not known or known[B_GENERATION] < q[Q_GENERATION] or known[B_SEQ] < q[Q_SEQ]
   tick_group(state, time)
   local borrower, tokens, life = remembered(known, state[TURNED]), {0, 0, 0}, CHUNK_LIFE
+  local covered = 0
   if is_new then
     if not borrower or borrower[B_GENERATION] ~= q[Q_GENERATION] then borrower = new_borrower(q) end
-    tokens, life = take_rate(state, borrower, group, session, q)
+    tokens, life, covered = take_rate(state, borrower, group, session, q)
   end
-  local answer = rate_reply(state, borrower, q, tokens, life)
+  local answer = rate_reply(state, borrower, q, tokens, life, covered)
 
   save_group(key, state)
   if is_new then save_borrower(session_key, borrower, heard_before) end
-  return answer
+  return answer, covered
 end

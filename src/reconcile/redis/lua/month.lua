@@ -2,6 +2,10 @@
 
 local DAY = 86400000
 
+local month_of, month_end do -- A block, because Lua takes 200 local names at once.
+
+local known_instant, known_month, ending_month, known_end
+
 -- As `month_of`, by calendar. Years are counted from March, so that the leap day comes last.
 local function calendar_month(instant)
   local days = floor(instant / DAY) + 719468
@@ -15,8 +19,7 @@ local function calendar_month(instant)
 end
 
 -- The month of an instant in milliseconds since 1970. All accounts of a call ask for the same.
-local known_instant, known_month
-local function month_of(instant)
+function month_of(instant)
   if instant ~= known_instant then known_instant, known_month = instant, calendar_month(instant) end
   return known_month
 end
@@ -34,10 +37,11 @@ local function calendar_end(yyyymm)
 end
 
 -- When a month ends, in milliseconds since 1970.
-local ending_month, known_end
-local function month_end(yyyymm)
+function month_end(yyyymm)
   if yyyymm ~= ending_month then ending_month, known_end = yyyymm, calendar_end(yyyymm) end
   return known_end
+end
+
 end
 
 local function previous_month(yyyymm)

@@ -11,13 +11,12 @@ local ROUNDING_MARGIN = 8192
 
 -- Of a request and of a reply: whole numbers of eight bytes.
 local REQUEST_SHAPE, REQUEST_BYTES, REPLY_SHAPE = '<' .. string.rep('i8', 13), 13 * 8, '<' .. string.rep('i8', 25)
--- Bounds in the order in which they are told.
-local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
-  'used before this month', 'terms', 'silence', 'flags'}
-local MONEY = {3, 4, 5, 6, 7, 8, 10}
-
--- Which number of a request is out of its bounds: the slow way, for what should not happen.
+-- Which number of a request is out of its bounds: the slow way, for what should not happen. They are told in this order,
+-- money first.
 local function why_malformed(numbers)
+  local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
+    'used before this month', 'terms', 'silence', 'flags'}
+  local MONEY = {3, 4, 5, 6, 7, 8, 10}
   local exact = 9007199254740992
   local bounds = {4294967296, exact, COUNTER_MAX, COUNTER_MAX, KNOWN_MAX, KNOWN_MAX, COUNTER_MAX, COUNTER_MAX, 4294967296,
     COUNTER_MAX, exact, exact, 8}
