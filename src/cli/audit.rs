@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use crate::reconcile::embedded::{self, OpenError, Rules};
+use crate::reconcile::embedded::{self, OpenError};
 use crate::reconcile::redis::{Address, Redis};
-use crate::reconcile::store::{Audited, StoreError};
+use crate::reconcile::store::{Audited, Rules, StoreError};
 
 /// Prove that what every account has lent and used is what its records say; repairs nothing.
 ///

@@ -14,9 +14,9 @@ use crate::decision::{Ask, Credit, Metric, Prompt, Reason, ServiceTier, Usage};
 use crate::ledger::{Answer, End, HoldError, Ledger, Verdict, WhyLimit, WithoutHold};
 use crate::reconcile::accounts::Accounts;
 use crate::reconcile::bench::{Away, ask, catalogue, id, ledger, runtime, session};
-use crate::reconcile::embedded::{Embedded, Rules};
+use crate::reconcile::embedded::Embedded;
 use crate::reconcile::keys::{KeySettings, Keys, digest_of};
-use crate::reconcile::store::{CreditKind, Purchase, Store};
+use crate::reconcile::store::{CreditKind, Purchase, Rules, Store};
 use crate::reconcile::{RoundSettings, Rounds};
 
 /// A whole sidecar over one store file, without its sockets.

@@ -113,11 +113,12 @@ impl Record {
         Self { reclaimed: self.reclaimed.plus(self.outstanding()), stage, ..self }
     }
 
-    /// Lives for `ttl` from `now`, and no shorter than was promised before.
+    /// Lives for `ttl` from `now`, and no shorter than was promised before. What lives for three quarters of that anyway is
+    /// left as it is: stores keep lists in order of this instant, and moving in them is work.
     pub fn renew(&mut self, now: UnixMs, ttl: Duration) {
-        let expires = later(now, ttl);
-        if self.expires <= expires {
-            (self.expires, self.ttl) = (expires, ttl);
+        let most = ttl.saturating_mul(3).checked_div(4).unwrap_or(ttl);
+        if self.expires <= later(now, most) {
+            (self.expires, self.ttl) = (later(now, ttl), ttl);
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::clock::{Clock, Now, Time};
 use crate::ledger::Ledger;
 use crate::pool::message::StepProposal;
 use crate::pool::{Message, Reply};
+use keys::Keys;
 use series::Series;
-use store::{Store, StoreError};
+use store::{Heard, Store, StoreError};
 use waiting::Waiting;
 
 pub mod accounts;
@@ -125,12 +126,16 @@ impl Rounds {
         }
     }
 
-    /// Hears of accounts that others change, and has those that are known here synced at once, until `stop`.
-    pub async fn follow(&self, stop: impl Future<Output = ()>) {
-        let changed = |account: &str| {
-            if self.ledger.touch(account, self.clock.now()) {
-                self.nudge();
+    /// Hears of what others change, until `stop`: accounts that are known here are synced at once, keys are forgotten.
+    pub async fn follow(&self, keys: &Keys, stop: impl Future<Output = ()>) {
+        let heard = |heard: Heard<'_>| match heard {
+            Heard::Following => keys.follow(),
+            Heard::Account(account) => {
+                if self.ledger.touch(account, self.clock.now()) {
+                    self.nudge();
+                }
             }
+            Heard::Key(digest) => keys.forget(digest),
         };
         let mut stop = pin!(stop);
         let mut failures = 0;
@@ -138,10 +143,11 @@ impl Rounds {
             let began = Instant::now();
             tokio::select! {
                 () = &mut stop => return,
-                followed = self.store.follow(&changed) => if let Err(error) = followed {
+                followed = self.store.follow(&heard) => if let Err(error) = followed {
                     tracing::debug!(%error, "changes are not heard of; accounts are synced in their own time");
                 },
             }
+            keys.lose();
             failures = if began.elapsed() > self.settings.back_off_max { 1 } else { failures + 1 };
             tokio::select! {
                 () = &mut stop => return,

@@ -8,7 +8,7 @@ use crate::clock::{Clock, UnixMs};
 use crate::decision::Credit;
 use crate::decision::terms::{Terms, Tier};
 use crate::pool::message::{Event, StepProposal};
-use crate::pool::{Message, Reply};
+use crate::pool::{Message, PoolRules, RateRules, Reply};
 
 pub use crate::pool::Leased;
 
@@ -34,6 +34,13 @@ pub enum StoreError {
     TooMuchCredit,
     #[error("the store's data cannot be read: {0}")]
     Corrupt(String),
+}
+
+/// The numbers of the pool's law.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    pub pool: PoolRules,
+    pub rate: RateRules,
 }
 
 /// Something about a store that an operator should mend.
@@ -146,6 +153,15 @@ pub struct AccountRecord {
     pub created: UnixMs,
 }
 
+/// What is heard of changes that others make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// Nothing yet, but from now on.
+    Following,
+    Account(&'a str),
+    Key(&'a KeyDigest),
+}
+
 /// What a walk over all accounts found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Audited {
@@ -170,8 +186,8 @@ pub trait Store: Send + Sync {
     fn faults(&self, _clock: Clock) -> Pending<'_, Vec<Fault>> {
         Box::pin(async { Ok(Vec::new()) })
     }
-    /// Names accounts that others change, until that can no longer be heard. Some may be missed.
-    fn follow<'a>(&'a self, _changed: &'a (dyn Fn(&str) + Send + Sync)) -> Pending<'a, ()> {
+    /// Tells what others change, until that can no longer be heard. Some of it may be missed.
+    fn follow<'a>(&'a self, _heard: &'a (dyn Fn(Heard<'_>) + Send + Sync)) -> Pending<'a, ()> {
         Box::pin(std::future::pending())
     }
     /// Adaptive steps, each taken only if its version still holds.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bench::{Away, ask, ledger, runtime};
-use super::embedded::{Embedded, Rules};
-use super::store::Store;
+use super::embedded::Embedded;
+use super::store::{Rules, Store};
 use super::waiting::Waiting;
 use super::{Asked, RoundSettings, Rounds, jittered};
 use crate::clock::Clock;

@@ -37,9 +37,9 @@ use crate::gate::{Gate, GateParts, GateSettings};
 use crate::ledger::{Ledger, LedgerSettings};
 use crate::pool::SessionId;
 use crate::reconcile::accounts::Accounts;
-use crate::reconcile::embedded::{Embedded, Rules};
+use crate::reconcile::embedded::Embedded;
 use crate::reconcile::keys::Keys;
-use crate::reconcile::store::Store;
+use crate::reconcile::store::{Rules, Store};
 use crate::reconcile::{RoundSettings, Rounds};
 
 /// A sidecar whose tasks run on the test's own runtime and end with it.

@@ -26,6 +26,13 @@ impl Process {
         process
     }
 
+    /// Memory that it has now, in MB of a million bytes.
+    pub fn rss_mb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1_024 / 1_000_000
+    }
+
     /// CPU time of all its threads so far.
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process runs");

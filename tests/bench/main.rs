@@ -1,9 +1,9 @@
 //! What a check costs: CPU per request and ratios, all sides measured in one run.
 //!
 //! `cargo bench` runs everything; `cargo bench --bench tollgate -- wire` (or `redis`, `envoy`, `start`) runs one part, and
-//! `-- saturate tcp` (or `unix`) one long run to look at with a profiler. Machines are shared and noisy: trust the ratios to
-//! the no-logic server, which is measured in the same rounds, and not the times. That server is what one gets without further
-//! thought: tonic, Envoy's types, the system's allocator.
+//! `-- saturate tcp` (or `unix`) one long run to look at with a profiler; `-- redis-million` loads a million accounts.
+//! Machines are shared and noisy: trust the ratios to the no-logic server, which is measured in the same rounds, and not the
+//! times. That server is what one gets without further thought: tonic, Envoy's types, the system's allocator.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -16,6 +16,7 @@ mod load;
 mod machine;
 mod median;
 mod message;
+mod million;
 mod redis;
 mod sidecar;
 mod start;
@@ -30,6 +31,7 @@ fn main() {
     match words.as_slice() {
         ["baseline", listen] => baseline::serve(listen),
         ["saturate", socket] => wire::saturate(socket),
+        ["redis-million"] => million::measure(),
         parts => {
             println!("machine: {}", machine::name());
             let wanted = |part: &str| parts.is_empty() || parts.contains(&part);

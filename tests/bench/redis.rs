@@ -9,9 +9,8 @@ use tollgate::decision::terms::Terms;
 use tollgate::decision::{Credit, Month};
 use tollgate::pool::message::{Group, RateRequest};
 use tollgate::pool::{Message, SessionId, SyncReply, SyncRequest};
-use tollgate::reconcile::embedded::Rules;
 use tollgate::reconcile::redis::{Address, Redis};
-use tollgate::reconcile::store::{CreditKind, Purchase, Store};
+use tollgate::reconcile::store::{CreditKind, Purchase, Rules, Store};
 
 use crate::machine::{self, Process};
 use crate::{median, wire};

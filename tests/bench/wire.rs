@@ -120,14 +120,14 @@ fn run(server: &Process, keys: &[String], target: &Target, pace: Pace) -> (f64, 
 }
 
 /// Request numbers that no earlier run of this process used, so that no ask is a repetition.
-fn unique() -> u64 {
+pub fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A `CheckResponse` inside its gRPC frame that admits: among its fields, all of which are length-delimited, is no
 /// `denied_response` (2) and no `error_response` (5).
-fn is_admitted(status: u16, frame: &[u8]) -> bool {
+pub fn is_admitted(status: u16, frame: &[u8]) -> bool {
     let mut rest = frame.get(5..).unwrap_or_default();
     while let Some((&key, after)) = rest.split_first() {
         let mut after = after;

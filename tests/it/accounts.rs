@@ -6,8 +6,9 @@ use std::time::Duration;
 use tollgate::transport::proto::tollgate as api;
 use tonic::Code;
 
+use crate::harness::redis::Redis;
 use crate::harness::sidecar::{ask, payer};
-use crate::harness::{Envoy, Request, Sidecar, Upstream, within};
+use crate::harness::{Envoy, Request, Sidecar, Upstream, eventually, within};
 
 /// A change is seen by every sidecar within so long.
 const CHANGE: Duration = Duration::from_secs(2);
@@ -121,6 +122,30 @@ async fn a_revoked_key_is_refused_at_once() {
     assert_eq!(Request::chat(10).key(&key).send(envoy.port).await.status, 200, "the other key still works");
     assert_eq!(accounts.list_api_keys(list).await.unwrap().into_inner().api_keys.len(), 1);
     assert_eq!(accounts.revoke_api_key(revoke).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_on_one_sidecar_is_refused_by_the_others() {
+    let redis = Redis::start().await;
+    let (one, other) = (Sidecar::on(&redis.url()).await, Sidecar::on(&redis.url()).await);
+    let upstream = Upstream::start().await;
+    let envoy = Envoy::start(other.check_port, &upstream).await;
+    let key = one.account("acme", payer(), "10").await;
+    eventually("both to listen", async || {
+        let (_, listening): (String, usize) = redis.ask("PUBSUB NUMSUB tollgate:changed").await;
+        (listening == 2).then_some(())
+    })
+    .await;
+    assert_eq!(Request::chat(10).key(&key).send(envoy.port).await.status, 200);
+    let mut accounts = one.accounts().await;
+    let list = api::ListApiKeysRequest { account: "acme".into() };
+    let id = accounts.list_api_keys(list).await.unwrap().into_inner().api_keys.remove(0).id;
+    accounts.revoke_api_key(api::RevokeApiKeyRequest { account: "acme".into(), id }).await.unwrap();
+    // Without word of it the owner would be believed for half a minute.
+    within(CHANGE, "the revoked key is refused", async || {
+        (Request::chat(10).key(&key).send(envoy.port).await.status == 401).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

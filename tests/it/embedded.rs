@@ -17,9 +17,9 @@ use tollgate::decision::{Ask, Catalogue, Credit, Prompt, RequestId, ServiceTier,
 use tollgate::gate::{Gate, GateParts, GateSettings};
 use tollgate::ledger::{Ledger, LedgerSettings, Verdict};
 use tollgate::pool::SessionId;
-use tollgate::reconcile::embedded::{Embedded, Rules, audit};
+use tollgate::reconcile::embedded::{Embedded, audit};
 use tollgate::reconcile::keys::{KeySettings, Keys};
-use tollgate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store};
+use tollgate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store};
 use tollgate::reconcile::{RoundSettings, Rounds};
 
 const KILLS: u32 = 20;

@@ -21,9 +21,9 @@ use crate::decision::terms::{Suspension, Terms, TopUpTerms};
 use crate::decision::{Credit, Month};
 use crate::pool::message::Wanted;
 use crate::pool::{Message, SessionId, SyncRequest};
-use crate::reconcile::embedded::{Embedded, Rules};
+use crate::reconcile::embedded::Embedded;
 use crate::reconcile::outbox::{Outbox, Take};
-use crate::reconcile::store::{CreditKind, Purchase, Store};
+use crate::reconcile::store::{CreditKind, Purchase, Rules, Store};
 
 const START: u64 = 1_791_211_200_000;
 const TIMEOUT: Duration = Duration::from_secs(10);

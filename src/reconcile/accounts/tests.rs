@@ -8,9 +8,9 @@ use crate::clock::Clock;
 use crate::decision::Credit;
 use crate::decision::terms::{Mode, Terms, Tier, TopUpTerms};
 use crate::reconcile::bench::{catalogue, ledger, runtime};
-use crate::reconcile::embedded::{Embedded, Rules};
+use crate::reconcile::embedded::Embedded;
 use crate::reconcile::keys::{KeySettings, Keys};
-use crate::reconcile::store::{CreditKind, Purchase, StoreError};
+use crate::reconcile::store::{CreditKind, Purchase, Rules, StoreError};
 use crate::reconcile::{RoundSettings, Rounds};
 
 fn with_accounts(test: impl AsyncFnOnce(Accounts)) {

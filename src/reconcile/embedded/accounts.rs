@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::Rules;
 use super::file::{ACCOUNTS, EVENTS, PURCHASES, failed};
 use super::outbox::look_at;
 use super::records::{Receipt, decode, encode};
@@ -16,7 +15,7 @@ use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
 use crate::pool::{Pool, Summary};
-use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, StoreError};
+use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, Rules, StoreError};
 
 pub(super) fn create(
     state: &mut State,

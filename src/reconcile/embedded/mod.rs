@@ -13,11 +13,11 @@ use redb::Database;
 use tokio::task::spawn_blocking;
 
 use super::outbox::{Outbox, Take, Taken};
-use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
-use crate::pool::{Message, PoolRules, RateRules, Reply};
+use crate::pool::{Message, Reply};
 use file::Missing;
 use state::State;
 
@@ -34,13 +34,6 @@ mod tests;
 #[cfg(test)]
 pub(crate) use accounts::record;
 pub use file::OpenError;
-
-/// The numbers of the pool's law.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    pub pool: PoolRules,
-    pub rate: RateRules,
-}
 
 /// Compares the sums of every account in the store at `path` with its records. Changes none of them. Blocks.
 ///

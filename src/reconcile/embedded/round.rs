@@ -5,15 +5,11 @@ use std::sync::Arc;
 
 use redb::Database;
 
-use super::Rules;
 use super::state::{Kept, State};
 use crate::clock::{Now, UnixMs};
 use crate::pool::message::{RateReply, RateRequest, StepProposal};
 use crate::pool::{Message, RatePool, Refusal, Reply};
-use crate::reconcile::store::StoreError;
-
-/// What a refused account is told where its own record is unreadable: the others go on.
-const UNREADABLE: Refusal = Refusal::Malformed("the account's record in the store cannot be read; see the log");
+use crate::reconcile::store::{Rules, StoreError};
 
 /// Replies in the order of `messages`. A grant is durable before it is told.
 pub(super) fn exchange(
@@ -32,7 +28,7 @@ pub(super) fn exchange(
             Ok(None) => (refuse(message, Refusal::NoSuchAccount), false),
             Err(StoreError::Corrupt(detail)) => {
                 tracing::error!(detail, "an account cannot be read; restore the store from a copy");
-                (refuse(message, UNREADABLE), false)
+                (refuse(message, Refusal::UNREADABLE), false)
             }
             Err(error) => return Err(error),
         };

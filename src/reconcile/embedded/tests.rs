@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Embedded, OpenError, Rules, audit};
+use super::{Embedded, OpenError, audit};
 use crate::clock::{Now, Time, UnixMs};
 use crate::decision::terms::{Mode, Terms, TopUpTerms};
 use crate::decision::{Credit, Month};
 use crate::pool::message::{Group, Happening, RateRequest, SyncReply};
 use crate::pool::{Message, Refusal, Reply, SessionId, SyncRequest};
-use crate::reconcile::store::{Audited, CreditKind, Pending, Purchase, Store, StoreError};
+use crate::reconcile::store::{Audited, CreditKind, Pending, Purchase, Rules, Store, StoreError};
 
 /// A store in a folder of its own, and a clock that only the test moves.
 struct Bench {

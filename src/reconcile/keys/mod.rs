@@ -1,8 +1,9 @@
 //! Whose API key it is: answered from memory where it was seen lately, looked up once where it was not.
 //!
-//! A key in use is looked up again in the background, so that a revocation takes effect here within two seconds and no
-//! request waits for it. While the store cannot be asked, keys that were known stay known: what an account may spend is
-//! bounded by its lease anyway.
+//! Whoever changes a key tells everybody, and it is forgotten here. While such words can be heard, owners are believed for half
+//! a minute; otherwise a key in use is looked up again each second, in the background, so that a revocation takes effect
+//! within two seconds and no request waits for it. While the store cannot be asked, keys that were known stay known: what an
+//! account may spend is bounded by its lease anyway.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -33,6 +34,8 @@ pub struct KeySettings {
     pub refresh_after: Duration,
     /// An owner this old is not vouched for without asking.
     pub known_life: Duration,
+    /// While changes are heard of, an owner grows no older for this long: the bound where word of one is lost.
+    pub followed_life: Duration,
     /// How long a key that belongs to nobody is refused from memory.
     pub unknown_life: Duration,
     /// Keys with an owner that are remembered.
@@ -52,6 +55,7 @@ impl Default for KeySettings {
         Self {
             refresh_after: Duration::from_secs(1),
             known_life: Duration::from_secs(2),
+            followed_life: Duration::from_secs(30),
             unknown_life: Duration::from_secs(5),
             known_max: 1_000_000,
             unknown_max: 65_536,
@@ -135,6 +139,16 @@ impl Keys {
     /// Has the next request with this key ask the store, because somebody changed it there.
     pub fn forget(&self, digest: &KeyDigest) {
         self.memory.forget(digest);
+    }
+
+    /// From now on `forget` is called for every key that is changed.
+    pub fn follow(&self) {
+        self.memory.follow(self.clock.now().time);
+    }
+
+    /// Changes are not heard of any more.
+    pub fn lose(&self) {
+        self.memory.lose(self.clock.now().time);
     }
 
     /// Looks keys up until `stop`.

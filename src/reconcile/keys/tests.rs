@@ -99,11 +99,56 @@ fn known_keys_stay_known_while_the_store_is_away_and_nobody_waits_for_it() {
     assert_eq!(recall(&memory, 1_000), ("acme", Some(Lookup::Refresh)));
     memory.learn(KEY, at(1_000), away());
     assert_eq!(recall(&memory, 1_999), ("acme", None));
-    // A while later one request in a second waits for the store, and falls back on the owner of before.
+    // A while later the first request waits for the store, and falls back on the owner of before.
     assert_eq!(recall(&memory, 3_600_000), ("wait, it was acme", Some(Lookup::Refresh)));
     memory.learn(KEY, at(3_600_000), away());
     assert_eq!(recall(&memory, 3_600_999), ("acme", None));
-    assert_eq!(recall(&memory, 3_601_000), ("wait, it was acme", Some(Lookup::Refresh)));
+    assert_eq!(recall(&memory, 3_601_000), ("acme", Some(Lookup::Refresh)));
+}
+
+#[test]
+fn an_owner_is_believed_for_half_a_minute_while_changes_are_heard_of() {
+    let followed = || {
+        let memory = Memory::new(KeySettings::default());
+        memory.follow(at(0));
+        memory.recall(KEY, at(0));
+        memory.learn(KEY, at(0), ours());
+        memory
+    };
+    let memory = followed();
+    assert_eq!(recall(&memory, 30_999), ("acme", None));
+    assert_eq!(recall(&memory, 31_000), ("acme", Some(Lookup::Refresh)));
+    assert_eq!(recall(&memory, 32_000), ("wait, it was acme", None));
+
+    let memory = followed();
+    memory.lose(at(10_000));
+    assert_eq!(recall(&memory, 10_999), ("acme", None));
+    assert_eq!(recall(&memory, 11_000), ("acme", Some(Lookup::Refresh)));
+    assert_eq!(recall(&memory, 12_000), ("wait, it was acme", None));
+    // What was confirmed before is not covered by what is heard since.
+    memory.follow(at(20_000));
+    assert_eq!(recall(&memory, 20_000), ("wait, it was acme", None));
+    memory.learn(KEY, at(20_000), ours());
+    assert_eq!(recall(&memory, 49_000), ("acme", None));
+    memory.forget(&KEY);
+    assert_eq!(recall(&memory, 49_000), ("wait", Some(Lookup::Stranger)));
+}
+
+#[test]
+fn a_look_up_under_way_when_its_key_is_changed_teaches_nothing() {
+    let memory = Memory::new(KeySettings::default());
+    memory.recall(KEY, at(0));
+    memory.forget(&KEY);
+    memory.learn(KEY, at(0), ours());
+    assert_eq!(recall(&memory, 1), ("wait", Some(Lookup::Stranger)));
+}
+
+#[test]
+fn nobody_waits_for_a_store_that_just_failed_another_key() {
+    let memory = knowing();
+    memory.learn([8; 32], at(59_000), away());
+    assert_eq!(recall(&memory, 60_000), ("acme", Some(Lookup::Refresh)));
+    assert_eq!(recall(&memory, 61_000), ("wait, it was acme", None));
 }
 
 #[test]

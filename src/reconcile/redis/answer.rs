@@ -5,7 +5,7 @@ use std::vec::IntoIter;
 
 use redis::Value;
 
-use crate::decision::Credit;
+use super::packed::Numbers;
 use crate::pool::Refusal;
 use crate::reconcile::store::StoreError;
 
@@ -39,13 +39,10 @@ const MALFORMED: &[&str] = &[
     "burst seconds",
 ];
 
-/// What a refused account is told where its own record is unreadable: the others go on.
-const UNREADABLE: Refusal = Refusal::Malformed("the account's record in the store cannot be read; see the log");
-
-/// One answer, or the refusal in its place.
-pub(super) fn answered(value: Value) -> Result<Result<Answer, Refusal>, StoreError> {
+/// One answer of a round, or the refusal in its place.
+pub(super) fn answered(value: Value) -> Result<Result<Vec<u8>, Refusal>, StoreError> {
     match value {
-        Value::Array(values) => Ok(Ok(Answer(values.into_iter()))),
+        Value::BulkString(packed) => Ok(Ok(packed)),
         refused => Ok(Err(refusal(&text(&refused)?))),
     }
 }
@@ -60,7 +57,7 @@ fn refusal(text: &str) -> Refusal {
             Some(name) => Refusal::Malformed(MALFORMED.iter().find(|known| **known == name).unwrap_or(&"request")),
             None => {
                 tracing::error!(detail = text, "an account cannot be read; restore the store from a copy");
-                UNREADABLE
+                Refusal::UNREADABLE
             }
         },
     }
@@ -102,42 +99,9 @@ impl Answer {
         self.0.next().ok_or_else(|| StoreError::Corrupt("a script answered too little".into()))
     }
 
-    pub fn number(&mut self) -> Result<i64, StoreError> {
-        match self.value()? {
-            Value::Int(number) => Ok(number),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// A number of any type that it has to fit in.
-    pub fn whole<T: TryFrom<i64>>(&mut self) -> Result<T, StoreError> {
-        let number = self.number()?;
-        T::try_from(number).map_err(|_| unexpected(&Value::Int(number)))
-    }
-
-    pub fn is_set(&mut self) -> Result<bool, StoreError> {
-        Ok(self.number()? != 0)
-    }
-
-    pub fn millis(&mut self) -> Result<std::time::Duration, StoreError> {
-        Ok(std::time::Duration::from_millis(self.whole()?))
-    }
-
     /// Passes over some values.
     pub fn pass(&mut self, count: usize) -> Result<(), StoreError> {
         (0..count).try_for_each(|_| self.value().map(drop))
-    }
-
-    /// Nano-USD in one number.
-    pub fn nanos(&mut self) -> Result<Credit, StoreError> {
-        Ok(Credit::from_nanos(self.number()?))
-    }
-
-    /// USD and nano-USD.
-    pub fn credit(&mut self) -> Result<Credit, StoreError> {
-        let (usd, nanos) = (self.number()?, self.number()?);
-        let whole = usd.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos));
-        whole.map(Credit::from_nanos).ok_or_else(|| unexpected(&Value::Int(usd)))
     }
 
     pub fn text(&mut self) -> Result<String, StoreError> {
@@ -146,6 +110,15 @@ impl Answer {
 
     pub fn list(&mut self) -> Result<Answer, StoreError> {
         list(self.value()?)
+    }
+}
+
+impl Numbers for Answer {
+    fn number(&mut self) -> Result<i64, StoreError> {
+        match self.value()? {
+            Value::Int(number) => Ok(number),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use redis::Value;
 use super::accounts::{arguments, refused};
 use super::answer::{Answer, list as values, name, text};
 use super::layout::BUCKETS;
+use super::packed::Numbers;
 use super::state::Kept;
 use super::{Call, Redis};
 use crate::decision::Credit;

@@ -75,7 +75,6 @@ impl Cluster {
 
     /// All servers that have slots.
     pub async fn servers(&self) -> Result<Vec<Arc<Server>>, String> {
-        self.doubt().await;
         self.read_map().await?;
         let map = self.map.lock().await;
         Ok(map.servers.values().cloned().collect())
@@ -139,7 +138,8 @@ impl Cluster {
         onward
     }
 
-    async fn doubt(&self) {
+    /// Has the map read again before it is used.
+    pub async fn doubt(&self) {
         self.map.lock().await.is_doubtful = true;
     }
 

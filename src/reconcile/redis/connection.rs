@@ -96,11 +96,14 @@ impl Connection {
         }
     }
 
-    /// The servers that keep accounts now.
+    /// The servers that keep accounts now, asked for anew.
     pub async fn servers(&self) -> Result<Vec<Arc<Server>>, String> {
         match &self.reach {
             Reach::One(server) => Ok(vec![server.clone()]),
-            Reach::Cluster(cluster) => cluster.servers().await,
+            Reach::Cluster(cluster) => {
+                cluster.doubt().await;
+                cluster.servers().await
+            }
             Reach::Sentinel(sentinels) => {
                 sentinels.doubt().await;
                 Ok(vec![sentinels.master().await?])
@@ -122,8 +125,9 @@ impl Connection {
         Err(failure)
     }
 
-    /// Hands on what is published on `channel`, until the connection is lost. In a cluster any server will do.
-    pub async fn follow(&self, channel: &str, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<(), String> {
+    /// Hands on what is published on `channel`, until the connection is lost; first of all nothing, once it is heard. In a
+    /// cluster any server will do.
+    pub async fn follow(&self, channel: &str, heard: &(dyn Fn(Option<&str>) + Send + Sync)) -> Result<(), String> {
         let mut failure = "there is no server".into();
         for server in self.servers_known().await? {
             if let Err(error) = server.follow(channel, heard).await {
@@ -133,10 +137,12 @@ impl Connection {
         Err(failure)
     }
 
+    /// The servers that keep accounts, as far as is known.
     async fn servers_known(&self) -> Result<Vec<Arc<Server>>, String> {
         match &self.reach {
+            Reach::One(server) => Ok(vec![server.clone()]),
+            Reach::Cluster(cluster) => cluster.servers().await,
             Reach::Sentinel(sentinels) => Ok(vec![sentinels.master().await?]),
-            Reach::One(_) | Reach::Cluster(_) => self.servers().await,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::Redis;
 use super::accounts::{arguments, refused};
 use super::answer::{Answer, list as values, text};
 use super::audit::named;
+use super::packed::Numbers;
 use super::state::Kept;
 use crate::clock::UnixMs;
 use crate::pool::Leased;

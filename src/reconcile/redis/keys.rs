@@ -9,7 +9,7 @@ use redis::Value;
 
 use super::accounts::{arguments, refused};
 use super::answer::{list as values, text, unexpected, whole};
-use super::layout::hex;
+use super::layout::{digest, hex};
 use super::{Call, Redis};
 use crate::clock::UnixMs;
 use crate::reconcile::store::{KeyDigest, KeyRecord, StoreError};
@@ -79,11 +79,6 @@ fn note(id: String, written: &str) -> Option<(KeyRecord, KeyDigest)> {
     let digest = digest(parts.next()?)?;
     let created = UnixMs(parts.next()?.parse().ok()?);
     Some((KeyRecord { id, label: parts.next()?.into(), created }, digest))
-}
-
-fn digest(hex: &str) -> Option<KeyDigest> {
-    let bytes = (0..hex.len() / 2).map(|place| u8::from_str_radix(hex.get(place * 2..place * 2 + 2)?, 16).ok());
-    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 /// The first 64 bits of a digest: enough to tell an account's keys apart, no help in guessing one.

@@ -1,6 +1,6 @@
 //! Where things stand: buckets of accounts, each with a tag of its own, so that a cluster keeps what belongs together.
 
-use super::super::store::KeyDigest;
+use super::super::store::{Heard, KeyDigest};
 
 /// Accounts are spread over so many buckets; scripts see one of them at a time.
 pub(super) const BUCKETS: u16 = 1_024;
@@ -25,7 +25,7 @@ impl Layout {
         format!("{}:{{{bucket}}}:", self.prefix)
     }
 
-    /// Where names of accounts that were changed are published.
+    /// Where changes are published.
     pub fn channel(&self) -> String {
         format!("{}:changed", self.prefix)
     }
@@ -49,6 +49,33 @@ pub(super) fn bucket_of(account: &str) -> u16 {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| format!("{text}{byte:02x}"))
+}
+
+pub(super) fn digest(hex: &str) -> Option<KeyDigest> {
+    let bytes = (0..hex.len() / 2).map(|place| u8::from_str_radix(hex.get(place * 2..place * 2 + 2)?, 16).ok());
+    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
+/// A change as it is published.
+pub(super) fn change_text(change: Heard<'_>) -> Option<String> {
+    match change {
+        Heard::Following => None,
+        Heard::Account(account) => Some(format!("account {account}")),
+        Heard::Key(digest) => Some(format!("key {}", hex(digest))),
+    }
+}
+
+/// Hands a published change on. What another version of the program may have to say is passed over.
+pub(super) fn hear(text: &str, heard: &(dyn Fn(Heard<'_>) + Send + Sync)) {
+    match text.split_once(' ') {
+        Some(("account", account)) => heard(Heard::Account(account)),
+        Some(("key", hex)) => {
+            if let Some(digest) = digest(hex) {
+                heard(Heard::Key(&digest));
+            }
+        }
+        Some(_) | None => {}
+    }
 }
 
 /// CRC-16/XMODEM, as Redis Cluster uses it for its slots.

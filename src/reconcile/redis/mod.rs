@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use redis::RedisError;
 
-use super::embedded::Rules;
 use super::outbox::{Outbox, Take, Taken};
-use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
+use super::store::{
+    AccountRecord, Audited, Fault, Heard, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError,
+};
 use crate::clock::Clock;
 use crate::decision::catalogue::TierRule;
 use crate::decision::terms::Terms;
@@ -42,6 +43,7 @@ mod keys;
 mod layout;
 mod money;
 mod outbox;
+mod packed;
 mod rates;
 mod round;
 mod scripts;
@@ -91,9 +93,11 @@ impl Redis {
         audit::audit(self).await
     }
 
-    /// Tells every sidecar that an account was changed. Where that is lost, they hear of it with their next sync.
-    async fn publish(&self, account: &str) {
-        if let Err(cause) = self.connection.publish(&self.layout.channel(), account).await {
+    /// Tells every sidecar of a change. Where that is lost, they hear of it with their next sync of the account, or when they
+    /// look the key up again.
+    async fn publish(&self, change: Heard<'_>) {
+        let Some(text) = layout::change_text(change) else { return };
+        if let Err(cause) = self.connection.publish(&self.layout.channel(), &text).await {
             tracing::debug!(cause, "a change could not be published");
         }
     }
@@ -101,7 +105,7 @@ impl Redis {
     /// What was changed, after everybody was told of it.
     async fn published(&self, changed: Result<AccountRecord, StoreError>) -> Result<AccountRecord, StoreError> {
         if let Ok(record) = &changed {
-            self.publish(&record.account).await;
+            self.publish(Heard::Account(&record.account)).await;
         }
         changed
     }
@@ -131,9 +135,13 @@ impl Store for Redis {
         Box::pin(async move { Ok(faults::faults(self, clock).await) })
     }
 
-    fn follow<'a>(&'a self, changed: &'a (dyn Fn(&str) + Send + Sync)) -> Pending<'a, ()> {
+    fn follow<'a>(&'a self, heard: &'a (dyn Fn(Heard<'_>) + Send + Sync)) -> Pending<'a, ()> {
         Box::pin(async move {
-            let followed = self.connection.follow(&self.layout.channel(), changed).await;
+            let told = |text: Option<&str>| match text {
+                None => heard(Heard::Following),
+                Some(text) => layout::hear(text, heard),
+            };
+            let followed = self.connection.follow(&self.layout.channel(), &told).await;
             followed.map_err(StoreError::Unavailable)
         })
     }
@@ -175,7 +183,11 @@ impl Store for Redis {
     }
 
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {
-        Box::pin(keys::create(self, account, digest, label))
+        Box::pin(async move {
+            let created = keys::create(self, account, digest, label).await?;
+            self.publish(Heard::Key(&digest)).await;
+            Ok(created)
+        })
     }
 
     fn keys(&self, account: Arc<str>) -> Pending<'_, Vec<KeyRecord>> {
@@ -183,7 +195,11 @@ impl Store for Redis {
     }
 
     fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest> {
-        Box::pin(keys::revoke(self, account, id))
+        Box::pin(async move {
+            let digest = keys::revoke(self, account, id).await?;
+            self.publish(Heard::Key(&digest)).await;
+            Ok(digest)
+        })
     }
 
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::answer::{Answer, answered, text, unexpected};
+use super::answer::answered;
+use super::packed::{Numbers, Packed, packed};
 use super::terms;
-use crate::decision::{Credit, Month};
+use crate::decision::Month;
 use crate::pool::message::View;
 use crate::pool::{Refusal, SyncReply, SyncRequest};
 use crate::reconcile::store::StoreError;
@@ -19,8 +20,8 @@ const DECLARE: u8 = 1;
 const BYE: u8 = 2;
 const WAS_ANSWERED: u8 = 4;
 
-/// Numbers in one text, in the order of `lua/sync.lua`.
-pub(super) fn request(request: &SyncRequest) -> String {
+/// In the order of `lua/sync.lua`. Money below nothing is no request either.
+pub(super) fn request(request: &SyncRequest) -> Vec<u8> {
     let silence = request.silence.map_or(0, |silence| silence.as_nanos().min(EXACT_MAX));
     let answered = if request.silence.is_some() { WAS_ANSWERED } else { 0 };
     let flags = answered | if request.declare { DECLARE } else { 0 } | if request.bye { BYE } else { 0 };
@@ -33,25 +34,35 @@ pub(super) fn request(request: &SyncRequest) -> String {
         request.need,
         request.used_before,
     ]
-    .map(Credit::nanos);
-    let (generation, seq, month, terms) =
-        (request.generation, request.seq, request.month.yyyymm(), request.terms_known);
-    format!(
-        "{generation} {seq} {used} {returned} {granted} {reclaimed} {want} {need} {month} {before} {terms} {silence} {flags}"
-    )
+    .map(|credit| u64::try_from(credit.nanos()).unwrap_or(u64::MAX));
+    packed([
+        request.generation.into(),
+        request.seq,
+        used,
+        returned,
+        granted,
+        reclaimed,
+        want,
+        need,
+        request.month.yyyymm().into(),
+        before,
+        request.terms_known,
+        u64::try_from(silence).unwrap_or(u64::MAX),
+        flags.into(),
+    ])
 }
 
 /// The reply, or a refusal.
 pub(super) fn answer(value: Value) -> Result<Result<SyncReply, Refusal>, StoreError> {
     match answered(value)? {
-        Ok(answer) => Ok(Ok(reply(answer)?)),
+        Ok(answer) => Ok(Ok(reply(Packed(&answer))?)),
         Err(refusal) => Ok(Err(refusal)),
     }
 }
 
 /// In the order of `reply` in `lua/sync.lua`.
-fn reply(mut answer: Answer) -> Result<SyncReply, StoreError> {
-    Ok(SyncReply {
+fn reply(mut answer: Packed<'_>) -> Result<SyncReply, StoreError> {
+    let reply = SyncReply {
         generation: answer.whole()?,
         seq: answer.whole()?,
         granted: answer.nanos()?,
@@ -63,18 +74,16 @@ fn reply(mut answer: Answer) -> Result<SyncReply, StoreError> {
         month: Month::from_yyyymm(answer.whole()?),
         month_left: answer.millis()?,
         terms_version: answer.whole()?,
-        terms: match answer.value()? {
-            Value::Nil => None,
-            written @ Value::BulkString(_) => Some(Arc::new(terms::read(&text(&written)?)?)),
-            other => return Err(unexpected(&other)),
-        },
+        terms: None,
         ops: answer.whole()?,
         next_sync: answer.millis()?,
-        view: view(answer)?,
-    })
+        view: view(&mut answer)?,
+    };
+    let terms = answer.rest()?.map(terms::read).transpose()?;
+    Ok(SyncReply { terms: terms.map(Arc::new), ..reply })
 }
 
-fn view(mut answer: Answer) -> Result<View, StoreError> {
+fn view(answer: &mut Packed<'_>) -> Result<View, StoreError> {
     let topup_pending = u64::try_from(answer.number()?).ok().map(Duration::from_millis);
     let (promotional, purchased) = (answer.credit()?, answer.credit()?);
     let (used, month_used, paid_before) = (answer.credit()?, answer.credit()?, answer.credit()?);

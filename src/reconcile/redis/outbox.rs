@@ -11,6 +11,7 @@ use super::answer::{Answer, list as values, name, unexpected, whole};
 use super::connection::Purpose;
 use super::events::event;
 use super::layout::BUCKETS;
+use super::packed::Numbers;
 use super::{Call, Redis};
 use crate::pool::message::Wanted;
 use crate::reconcile::outbox::{Backlog, Take, Taken, Waiting};

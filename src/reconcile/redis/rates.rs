@@ -5,7 +5,8 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::Redis;
-use super::answer::{Answer, answered, text, unexpected};
+use super::answer::{answered, unexpected};
+use super::packed::{Numbers, Packed, packed};
 use crate::decision::Credit;
 use crate::decision::adaptive::Adaptive;
 use crate::decision::rate::UNITS_PER_TOKEN;
@@ -24,8 +25,8 @@ pub(super) fn group_name(group: &Group) -> String {
     }
 }
 
-/// Numbers in one text, in the order of `lua/lend.lua`.
-pub(super) fn request(request: &RateRequest) -> String {
+/// In the order of `lua/lend.lua`.
+pub(super) fn request(request: &RateRequest) -> Vec<u8> {
     let metrics = [
         request.granted_known,
         request.debt,
@@ -37,17 +38,17 @@ pub(super) fn request(request: &RateRequest) -> String {
         request.seed,
     ];
     let head = [u64::from(request.generation), request.seq, u64::from(request.burst_seconds)];
-    let priced = request.priced.is_positive().then(|| request.priced.nanos().unsigned_abs());
-    let numbers = head.iter().chain(metrics.as_flattened()).chain(&priced);
-    numbers.map(u64::to_string).collect::<Vec<_>>().join(" ")
+    let priced = u64::try_from(request.priced.nanos()).unwrap_or(u64::MAX);
+    packed(head.iter().chain(metrics.as_flattened()).copied().chain([priced]))
 }
 
 /// The reply to `request`, or a refusal.
 pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateReply, Refusal>, StoreError> {
-    let mut answer = match answered(value)? {
+    let answer = match answered(value)? {
         Ok(answer) => answer,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    let mut answer = Packed(&answer);
     let reply = RateReply {
         group: request.group.clone(),
         generation: answer.whole()?,
@@ -59,48 +60,37 @@ pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateRe
         burst_seconds: answer.whole()?,
         levels: [level(&mut answer)?, level(&mut answer)?, level(&mut answer)?],
         version: answer.whole()?,
-        reserved: None,
-        covered: Credit::ZERO,
+        reserved: reserved(&mut answer)?,
+        covered: answer.nanos()?,
         due: None,
     };
-    let due = due(reply.version, &mut answer)?;
-    let (reserved, covered) = reserved(answer)?;
-    Ok(Ok(RateReply { due, reserved, covered, ..reply }))
+    Ok(Ok(RateReply { due: due(reply.version, answer)?, ..reply }))
 }
 
-fn three(answer: &mut Answer) -> Result<[u64; 3], StoreError> {
+fn three(answer: &mut impl Numbers) -> Result<[u64; 3], StoreError> {
     Ok([answer.whole()?, answer.whole()?, answer.whole()?])
 }
 
 /// Whole tokens and parts of one.
-fn level(answer: &mut Answer) -> Result<u128, StoreError> {
+fn level(answer: &mut impl Numbers) -> Result<u128, StoreError> {
     let (tokens, parts): (u128, u128) = (answer.whole()?, answer.whole()?);
     Ok(tokens * UNITS_PER_TOKEN + parts * (UNITS_PER_TOKEN / PARTS_PER_TOKEN))
 }
 
-fn due(version: u64, answer: &mut Answer) -> Result<Option<StepDue>, StoreError> {
+fn due(version: u64, mut answer: Packed<'_>) -> Result<Option<StepDue>, StoreError> {
     let current_minute = answer.whole()?;
-    let states = match answer.value()? {
-        Value::Nil => None,
-        written => Some(Arc::new(states(&text(&written)?)?)),
-    };
-    let mut flat = answer.list()?;
     let mut minutes = Vec::new();
-    while let Some(minute) = flat.next() {
-        minutes.push((super::answer::whole(&minute)?, three(&mut flat)?));
+    for _ in 0..answer.number()? {
+        minutes.push((answer.whole()?, three(&mut answer)?));
     }
+    let states = answer.rest()?.map(states).transpose()?.map(Arc::new);
     Ok((!minutes.is_empty()).then_some(StepDue { version, states, minutes, current_minute }))
 }
 
-/// What is reserved and what that covered, which stand at the end for those who have it.
-fn reserved(mut answer: Answer) -> Result<(Option<Reservation>, Credit), StoreError> {
-    let Some(per_minute) = answer.next() else { return Ok((None, Credit::ZERO)) };
-    let reserved = Reservation { per_minute: nanos(super::answer::whole(&per_minute)?), tokens: three(&mut answer)? };
-    Ok((Some(reserved), nanos(answer.whole()?)))
-}
-
-fn nanos(nanos: u64) -> Credit {
-    Credit::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+/// What is reserved; a number below nothing stands where nothing is.
+fn reserved(answer: &mut Packed<'_>) -> Result<Option<Reservation>, StoreError> {
+    let (per_minute, tokens) = (answer.nanos()?, three(answer)?);
+    Ok((Credit::ZERO <= per_minute).then_some(Reservation { per_minute, tokens }))
 }
 
 pub(super) fn states(written: &str) -> Result<[Adaptive; 3], StoreError> {

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use redis::Value;
-
 use super::Redis;
-use super::answer::{answered, list};
+use super::answer::{Answer, list};
 use super::connection::{Call, Purpose};
 use super::layout::bucket_of;
 use super::{money, rates};
-use crate::pool::{Message, Refusal, Reply, SessionId};
+use crate::pool::{Message, Reply, SessionId};
 use crate::reconcile::store::StoreError;
 
 /// Accounts in one call of a script, so that no call holds the server up for longer than some milliseconds.
@@ -43,7 +41,7 @@ pub(super) async fn exchange(store: &Redis, messages: Vec<Message>) -> Result<Ve
             Ok(answer) => {
                 let mut answers = list(answer)?;
                 for place in part {
-                    replies[*place] = Some(reply(&messages[*place], answers.value()?)?);
+                    replies[*place] = Some(reply(&messages[*place], &mut answers)?);
                 }
             }
             Err(cause) => tracing::debug!(%cause, accounts = part.len(), "a part of a round failed"),
@@ -63,13 +61,14 @@ fn parts(messages: &[Message], by_slot: bool) -> Vec<Vec<usize>> {
 
 /// As `lua/exchange.lua` takes them.
 fn arguments(message: &Message) -> Vec<Vec<u8>> {
-    let sync = message.sync.as_ref().map_or_else(String::new, money::request);
+    let sync = message.sync.as_ref().map_or_else(Vec::new, money::request);
+    let rates = message.rates.len().to_string().into_bytes();
     let mut arguments =
-        vec![message.account.to_string(), session_name(&message.session), sync, message.rates.len().to_string()];
+        vec![message.account.as_bytes().to_vec(), session_name(&message.session).into_bytes(), sync, rates];
     for rate in &message.rates {
-        arguments.extend([rates::group_name(&rate.group), rates::request(rate)]);
+        arguments.extend([rates::group_name(&rate.group).into_bytes(), rates::request(rate)]);
     }
-    arguments.into_iter().map(String::into_bytes).collect()
+    arguments
 }
 
 /// Names are in the order of sessions: a space is below everything that a node's name may have.
@@ -77,25 +76,12 @@ pub(super) fn session_name(session: &SessionId) -> String {
     format!("{} {:032x}", session.node, session.run)
 }
 
-fn reply(message: &Message, value: Value) -> Result<Reply, StoreError> {
-    let account = Arc::clone(&message.account);
-    let mut answers = match answered(value)? {
-        Ok(answers) => answers,
-        Err(refusal) => return Ok(refuse(message, refusal)),
-    };
-    let sync = answers.value()?;
-    let sync = message.sync.is_some().then(|| money::answer(sync)).transpose()?;
+/// An answer to each request of the message, in order.
+fn reply(message: &Message, answers: &mut Answer) -> Result<Reply, StoreError> {
+    let sync = message.sync.is_some().then(|| money::answer(answers.value()?)).transpose()?;
     let mut rates = Vec::with_capacity(message.rates.len());
     for request in &message.rates {
         rates.push(rates::reply(request, answers.value()?)?);
     }
-    Ok(Reply { account, sync, rates })
-}
-
-fn refuse(message: &Message, refusal: Refusal) -> Reply {
-    Reply {
-        account: Arc::clone(&message.account),
-        sync: message.sync.is_some().then_some(Err(refusal)),
-        rates: message.rates.iter().map(|_| Err(refusal)).collect(),
-    }
+    Ok(Reply { account: Arc::clone(&message.account), sync, rates })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::terms::{amount_text, tier_number};
 use crate::decision::catalogue::TierRule;
 use crate::pool::{PoolRules, RateRules};
-use crate::reconcile::embedded::Rules;
+use crate::reconcile::store::Rules;
 
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
 const EVENTS_MAX: usize = 10_000;
@@ -22,6 +22,7 @@ const NO_TIER_AT: u64 = 1_000_000_000_000;
 pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
 
 pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
+pub(super) const BUCKET: &str = include_str!("lua/bucket.lua");
 pub(super) const STATE: &str = include_str!("lua/state.lua");
 const MONTH: &str = include_str!("lua/month.lua");
 const TERMS: &str = include_str!("lua/terms.lua");
@@ -66,31 +67,33 @@ impl Scripts {
             // Blocks, because Lua takes 200 local names at once.
             exchange: of(&[
                 AMOUNT,
+                BUCKET,
+                "local lend_rate do",
+                RATE,
+                include_str!("lua/borrow.lua"),
+                include_str!("lua/lend.lua"),
+                "end",
                 STATE,
-                "local sync, cover, lend_rate do",
+                "local sync, cover do",
                 MONTH,
                 ANNOUNCE,
                 include_str!("lua/reap.lua"),
                 include_str!("lua/sync.lua"),
                 include_str!("lua/cover.lua"),
-                "end do",
-                RATE,
-                include_str!("lua/borrow.lua"),
-                include_str!("lua/lend.lua"),
                 "end",
                 include_str!("lua/exchange.lua"),
             ]),
-            propose: of(&[AMOUNT, STATE, RATE, include_str!("lua/propose.lua")]),
-            create: of(&[AMOUNT, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
-            configure: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
-            credit: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
-            decline: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/decline.lua")]),
-            account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
+            propose: of(&[AMOUNT, BUCKET, RATE, include_str!("lua/propose.lua")]),
+            create: of(&[AMOUNT, BUCKET, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
+            configure: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
+            credit: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
+            decline: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/decline.lua")]),
+            account: of(&[AMOUNT, BUCKET, STATE, include_str!("lua/account.lua")]),
             names: Script::of(&[include_str!("lua/names.lua")]),
             events: Script::of(&[include_str!("lua/events.lua")]),
-            take: of(&[&claims, AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/take.lua")]),
-            put_off: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/put_off.lua")]),
-            finish: of(&[STATE, include_str!("lua/finish.lua")]),
+            take: of(&[&claims, AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/take.lua")]),
+            put_off: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/put_off.lua")]),
+            finish: of(&[BUCKET, STATE, include_str!("lua/finish.lua")]),
             key_find: Script::of(&[include_str!("lua/key_find.lua")]),
             key_own: Script::of(&[include_str!("lua/key_own.lua")]),
             key_note: of(&[include_str!("lua/key_note.lua")]),

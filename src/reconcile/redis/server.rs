@@ -98,18 +98,19 @@ impl Server {
         self.after(answered).await
     }
 
-    /// Hands on what is published on `channel`, until the connection is lost.
-    pub async fn follow(&self, channel: &str, heard: &(dyn Fn(&str) + Send + Sync)) -> Result<(), RedisError> {
+    /// Hands on what is published on `channel`, until the connection is lost; first of all nothing, once it is heard.
+    pub async fn follow(&self, channel: &str, heard: &(dyn Fn(Option<&str>) + Send + Sync)) -> Result<(), RedisError> {
         let late = |_| away("no answer in time".into());
         let mut subscribed = timeout(CONNECT_MAX, self.client.get_async_pubsub()).await.map_err(late)??;
         timeout(self.answer_max, subscribed.subscribe(channel)).await.map_err(late)??;
+        heard(None);
         let (mut sink, mut messages) = subscribed.split();
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => heard(&String::from_utf8_lossy(message.get_payload_bytes())),
+                    Some(message) => heard(Some(&String::from_utf8_lossy(message.get_payload_bytes()))),
                     None => return Err(away("the connection was closed".into())),
                 },
                 _ = pings.tick() => drop(timeout(self.answer_max, sink.ping::<Value>()).await.map_err(late)??),

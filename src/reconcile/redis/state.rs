@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::Answer;
+use super::packed::Numbers;
 use super::terms;
 use crate::clock::UnixMs;
 use crate::decision::terms::{Terms, Tier};

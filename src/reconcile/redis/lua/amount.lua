@@ -7,6 +7,7 @@ local USD = 1e9
 
 -- The same amount, so that 0 <= nanos < USD. `nanos` is a whole number between -2^53 and 2^53.
 local function normal(usd, nanos)
+  if 0 <= nanos and nanos < USD then return usd, nanos end
   local carry = floor(nanos / USD)
   return usd + carry, nanos - carry * USD
 end

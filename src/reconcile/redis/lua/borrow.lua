@@ -4,6 +4,10 @@
 -- need to know of it while it borrows stands in the group's state: when it was heard, what it has at hand until when, and
 -- its chunks.
 
+-- Places in a request, which `lend_rate` takes; from the fourth on, what there is of each metric takes three.
+local Q_GENERATION, Q_SEQ, Q_BURST, Q_GRANTED, Q_DEBT, Q_RETURNED, Q_USED = 1, 2, 3, 4, 7, 10, 13
+local Q_AT_HAND, Q_WANT, Q_NEED, Q_SEED, Q_PRICED = 16, 19, 22, 25, 28
+
 -- Places in a record.
 local B_GENERATION, B_SEQ, B_GRANTED, B_DEBT, B_RETURNED, B_USED, HEARD = 1, 2, 3, 6, 9, 12, 15
 local AT_HAND, UNTIL, LATE_AT, LATE, CHUNKS = 16, 19, 20, 21, 24
@@ -16,13 +20,18 @@ local function borrower_key(account, group, session)
   return tag .. 'b:' .. #account .. ':' .. #group .. ':' .. account .. group .. session
 end
 
-local function load_borrower(account, group, session)
-  local text = call('GET', borrower_key(account, group, session))
+local function load_borrower(key)
+  local text = call('GET', key)
   return text and unpack_one(text)
 end
 
-local function save_borrower(account, group, session, borrower)
-  call('SET', borrower_key(account, group, session), pack(borrower), 'PX', SESSION_KEEP + 2 * MINUTE)
+-- The server forgets it after more than SESSION_KEEP, which it is told anew once a minute only.
+local function save_borrower(key, borrower, heard_before)
+  if heard_before and floor(heard_before / MINUTE) == floor(borrower[HEARD] / MINUTE) then
+    call('SET', key, pack(borrower), 'KEEPTTL')
+  else
+    call('SET', key, pack(borrower), 'PX', SESSION_KEEP + 3 * MINUTE)
+  end
 end
 
 -- The record, unless the turn of a minute found the session silent for too long.
@@ -33,15 +42,13 @@ end
 -- A session that was not known before. One that knows of grants was forgotten here: its counters are adopted as they are,
 -- and what it did in between is lost rather than counted twice.
 local function new_borrower(q)
-  local borrower = {q.generation, 0}
+  local borrower = {q[Q_GENERATION], 0}
   for place = 3, LATE + 2 do borrower[place] = 0 end
   borrower[CHUNKS] = {}
-  if q.granted[1] > 0 or q.granted[2] > 0 or q.granted[3] > 0 then
-    for metric = 1, 3 do
-      borrower[B_GRANTED + metric - 1], borrower[B_DEBT + metric - 1] = q.granted[metric], q.debt[metric]
-      borrower[B_RETURNED + metric - 1], borrower[B_USED + metric - 1] = q.returned[metric], q.used[metric]
-    end
-    if q.priced > 0 then borrower[B_PRICED] = q.priced end
+  if q[Q_GRANTED] > 0 or q[Q_GRANTED + 1] > 0 or q[Q_GRANTED + 2] > 0 then
+    -- Granted, charged beyond, returned and used stand in one order in both.
+    for metric = 0, 11 do borrower[B_GRANTED + metric] = q[Q_GRANTED + metric] end
+    if q[Q_PRICED] > 0 then borrower[B_PRICED] = q[Q_PRICED] end
   end
   return borrower
 end
@@ -65,31 +72,36 @@ local function advance(borrower, place, value)
   return moved
 end
 
--- Takes a newer request: the greater of each counter, and what that changes for each metric: tokens of chunks that come back
--- in time or whose reply was lost, those that come back late, what was charged and not used after all, what is to be charged,
--- what was settled, and what that cost.
+-- Places in what a request changes, three each: tokens of chunks that come back in time or whose reply was lost, those that
+-- come back late, what was charged and not used after all, what is to be charged, and what was settled; then how old the
+-- late ones are, and what the settled ones cost.
+local BACK, LATE_BACK, REFUND, CHARGED, SETTLED, AGE, PRICED = 1, 4, 7, 10, 13, 16, 17
+
+-- Takes a newer request: the greater of each counter. Returns what that changes.
 local function take_news(borrower, q, now)
-  local news = {age = now - borrower[LATE_AT], back = {}, late = {}, refund = {}, charge = {}, used = {}}
+  local news = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now - borrower[LATE_AT], 0}
   local chunks = borrower[CHUNKS]
-  for metric = 1, 3 do
-    local place = metric - 1
-    local unheard = max(0, borrower[B_GRANTED + place] - q.granted[metric])
-    local rest = advance(borrower, B_RETURNED + place, q.returned[metric]) + unheard
-    news.charge[metric] = advance(borrower, B_DEBT + place, q.debt[metric])
-    news.used[metric] = advance(borrower, B_USED + place, q.used[metric])
-    borrower[B_GRANTED + place], borrower[AT_HAND + place] = q.granted[metric], q.at_hand[metric]
-    local back = 0
-    for chunk = 1, #chunks, 4 do
-      local moved = min(rest, chunks[chunk + metric])
-      rest, chunks[chunk + metric], back = rest - moved, chunks[chunk + metric] - moved, back + moved
+  for metric = 0, 2 do
+    local granted = q[Q_GRANTED + metric]
+    local unheard = max(0, borrower[B_GRANTED + metric] - granted)
+    local rest = advance(borrower, B_RETURNED + metric, q[Q_RETURNED + metric]) + unheard
+    news[CHARGED + metric] = advance(borrower, B_DEBT + metric, q[Q_DEBT + metric])
+    news[SETTLED + metric] = advance(borrower, B_USED + metric, q[Q_USED + metric])
+    borrower[B_GRANTED + metric], borrower[AT_HAND + metric] = granted, q[Q_AT_HAND + metric]
+    if rest > 0 then
+      local back = 0
+      for chunk = 2 + metric, #chunks, 4 do
+        local moved = min(rest, chunks[chunk])
+        rest, chunks[chunk], back = rest - moved, chunks[chunk] - moved, back + moved
+      end
+      local late = min(rest, borrower[LATE + metric])
+      news[BACK + metric], news[LATE_BACK + metric], news[REFUND + metric] = back, late, rest - late
     end
-    local late = min(rest, borrower[LATE + place])
-    news.back[metric], news.late[metric], news.refund[metric] = back, late, rest - late
-    borrower[LATE + place] = 0
+    borrower[LATE + metric] = 0
   end
-  news.priced = max(0, q.priced - (borrower[B_PRICED] or 0))
-  if news.priced > 0 then borrower[B_PRICED] = q.priced end
-  borrower[LATE_AT], borrower[B_SEQ], borrower[HEARD] = 0, q.seq, now
+  news[PRICED] = max(0, q[Q_PRICED] - (borrower[B_PRICED] or 0))
+  if news[PRICED] > 0 then borrower[B_PRICED] = q[Q_PRICED] end
+  borrower[LATE_AT], borrower[B_SEQ], borrower[HEARD] = 0, q[Q_SEQ], now
   return news
 end
 
@@ -119,20 +131,25 @@ local function active(session, borrower)
   }
 end
 
+-- Places in what others come to.
+local LENT, HANDS, BORROWERS = 1, 4, 7
+
 -- What all sessions but the asker come to: tokens lent that may come back, tokens at hand, and how many borrow. Sessions that
 -- matter no more are dropped.
 local function sum_up(state, asker)
-  local sums, kept, now = {lent = {0, 0, 0}, at_hand = {0, 0, 0}, borrowers = 0}, {}, state[RATE_NOW]
+  local sums, kept, now = {0, 0, 0, 0, 0, 0, 0}, {}, state[RATE_NOW]
   for _, other in ipairs(state[ACTIVE]) do
     local chunks, is_near = other[A_CHUNKS], now - other[A_HEARD] <= HEARD_WITHIN
     local is_lent = #chunks > 0 and now - CHUNK_SETTLE < chunks[#chunks - 3]
     if other[NAME] ~= asker and (is_near or is_lent or now < other[A_UNTIL]) then
       table.insert(kept, other)
-      if is_near then sums.borrowers = sums.borrowers + 1 end
-      for metric = 1, 3 do
-        if now < other[A_UNTIL] then sums.at_hand[metric] = sums.at_hand[metric] + other[A_AT_HAND + metric - 1] end
+      if is_near then sums[BORROWERS] = sums[BORROWERS] + 1 end
+      for metric = 0, 2 do
+        if now < other[A_UNTIL] then sums[HANDS + metric] = sums[HANDS + metric] + other[A_AT_HAND + metric] end
         for chunk = 1, #chunks, 4 do
-          if now - CHUNK_SETTLE < chunks[chunk] then sums.lent[metric] = sums.lent[metric] + chunks[chunk + metric] end
+          if now - CHUNK_SETTLE < chunks[chunk] then
+            sums[LENT + metric] = sums[LENT + metric] + chunks[chunk + 1 + metric]
+          end
         end
       end
     end

@@ -1,30 +1,37 @@
 -- One round for some accounts: money and rates of each in one step.
 --
--- KEYS: for each account the tag of its bucket. ARGV: for each account its name, the session, the sync request or an empty text, how many rate requests, and for each of
--- them the group and the request. The answers are in the same order.
+-- KEYS: for each account the tag of its bucket. ARGV: for each account its name, the session, the sync request or an empty
+-- text, how many rate requests, and for each of them the group and the request. There is an answer to each request, in the
+-- same order: a text, or a status with a refusal.
 
 local time = store_time()
 
 local function visit_account(account, session, request, rates)
   local a = load_account(account)
   if not a then return 'no such account' end
-  local answers, covered = {false}, 0
-  for _, rate in ipairs(rates) do
+  local answers, before, covered = {}, request ~= '' and 1 or 0, 0
+  for place, rate in ipairs(rates) do
     local answer, more = lend_rate(account, session, rate[1], rate[2], time)
-    table.insert(answers, answer)
-    covered = covered + (more or 0)
+    if answer then covered = covered + more end
+    answers[before + place] = answer or {ok = more}
   end
   if covered > 0 then cover(account, a, covered, time) end
-  if request ~= '' then answers[1] = sync(account, a, session, request, time) end
+  if request ~= '' then
+    local answer, refusal = sync(account, a, session, request, time)
+    answers[1] = answer or {ok = refusal}
+  end
   return answers
 end
 
 local answers, place = {}, 1
-for number, bucket in ipairs(KEYS) do
+for _, bucket in ipairs(KEYS) do
   tag = bucket
-  local rates = {}
+  local request, rates = ARGV[place + 2], {}
   for i = 1, tonumber(ARGV[place + 3]) do rates[i] = {ARGV[place + 2 + i * 2], ARGV[place + 3 + i * 2]} end
-  answers[number] = guarded(visit_account, ARGV[place], ARGV[place + 1], ARGV[place + 2], rates)
+  local visited = guarded(visit_account, ARGV[place], ARGV[place + 1], request, rates)
+  for i = 1, (request ~= '' and 1 or 0) + #rates do
+    answers[#answers + 1] = type(visited) == 'table' and visited[i] or {ok = visited}
+  end
   place = place + 4 + #rates * 2
 end
 return answers

@@ -1,46 +1,51 @@
 -- Lends tokens of one group to one session, and takes what it says.
 --
--- A request is numbers in one text: generation, seq, burst in seconds, then for each of the three metrics what was granted,
--- charged beyond, returned and used, ever, then what is at hand, wanted and needed, and limits to start with; at
--- the end what the used tokens cost, where that is told.
+-- A request is numbers packed in a text: generation, seq, burst in seconds, then for each of the three metrics what was
+-- granted, charged beyond, returned and used, ever, then what is at hand, wanted and needed, and limits to start with; at
+-- the end what the used tokens cost.
 
 local TOKENS_MAX = 1125899906842624 -- 2^50
-local RATE_SHAPE = '^' .. string.rep('(%d+) ', 26) .. '(%d+) ?(%d*)$'
+local RATE_SHAPE, RATE_BYTES = '<' .. string.rep('i8', 28), 28 * 8
+-- Of a reply, without the minutes that ended.
+local RATE_REPLY = '<' .. string.rep('i8', 27)
 local METRICS = {'granted', 'debt', 'returned', 'used', 'at hand', 'want', 'need', 'seed'}
 
--- A request in its parts, or nothing and why not.
-local function read_rate(text)
-  local texts = {string.match(text, RATE_SHAPE)}
-  if #texts == 0 or #text > 600 then return nil, 'malformed: request' end
-  local q = {generation = tonumber(texts[1]), seq = tonumber(texts[2]), burst = tonumber(texts[3])}
-  for place, name in ipairs(METRICS) do
-    local three = {}
-    for metric = 1, 3 do
-      local tokens = tonumber(texts[place * 3 + metric])
-      if tokens >= (place >= 6 and LIMIT_MAX or TOKENS_MAX) then return nil, 'malformed: ' .. name end
-      three[metric] = tokens
+-- Which number of a request is out of its bounds: the slow way, for what should not happen.
+local function why_out_of_bounds(q)
+  for place = Q_GRANTED, Q_SEED + 2 do
+    if q[place] < 0 or q[place] >= (place >= Q_WANT and LIMIT_MAX or TOKENS_MAX) then
+      return 'malformed: ' .. METRICS[floor((place - 1) / 3)]
     end
-    q[name] = three
   end
-  q.at_hand, q.priced = q['at hand'], tonumber(texts[28]) or 0
-  for metric = 1, 3 do
-    if q.want[metric] < q.need[metric] then return nil, 'malformed: need above want' end
+  return 'malformed: request'
+end
+
+-- A request's numbers, or nothing and why not.
+local function read_rate(text)
+  if #text ~= RATE_BYTES then return nil, 'malformed: request' end
+  local q = {struct.unpack(RATE_SHAPE, text)}
+  if min(unpack(q, 1, Q_PRICED)) < 0 or max(unpack(q, Q_GRANTED, Q_AT_HAND + 2)) >= TOKENS_MAX
+    or max(unpack(q, Q_WANT, Q_SEED + 2)) >= LIMIT_MAX then
+    return nil, why_out_of_bounds(q)
   end
-  if q.priced >= PRICED_MAX then return nil, 'malformed: priced' end
-  for metric = 1, 3 do
-    if q.granted[metric] + q.debt[metric] < q.returned[metric] then
+  for metric = 0, 2 do
+    if q[Q_WANT + metric] < q[Q_NEED + metric] then return nil, 'malformed: need above want' end
+  end
+  if q[Q_PRICED] >= PRICED_MAX then return nil, 'malformed: priced' end
+  for metric = 0, 2 do
+    if q[Q_GRANTED + metric] + q[Q_DEBT + metric] < q[Q_RETURNED + metric] then
       return nil, 'malformed: returned more than was granted or charged'
     end
   end
-  if q.burst < 1 or q.burst > 3600 then return nil, 'malformed: burst seconds' end
-  if q.generation >= 4294967296 then return nil, 'malformed: generation' end
-  if q.seq >= 9007199254740992 then return nil, 'malformed: seq' end
+  if q[Q_BURST] < 1 or q[Q_BURST] > 3600 then return nil, 'malformed: burst seconds' end
+  if q[Q_GENERATION] >= 4294967296 then return nil, 'malformed: generation' end
+  if q[Q_SEQ] >= 9007199254740992 then return nil, 'malformed: seq' end
   return q
 end
 
 -- Empty buckets of the request's own limits.
 local function seeded(q, time)
-  local state = {time, q.burst, 1, false, q.seed[1], q.seed[2], q.seed[3]}
+  local state = {time, q[Q_BURST], 1, false, q[Q_SEED], q[Q_SEED + 1], q[Q_SEED + 2]}
   for place = TOKENS, ACTIVE do state[place] = 0 end
   state[MINUTE_NOW], state[MINUTES_ENDED], state[ACTIVE] = floor(time / MINUTE), {}, {}
   return state
@@ -65,13 +70,15 @@ end
 
 -- Gives back first and charges then, so that an empty bucket swallows no charge.
 local function apply_news(state, borrower, news, sums)
-  for metric = 1, 3 do
-    local place, lent = metric - 1, sums.lent[metric]
-    for chunk = 1, #borrower[CHUNKS], 4 do lent = lent + borrower[CHUNKS][chunk + metric] end
-    take_out(state, place, news.back[metric], lent)
-    charge(state, place, -max(0, news.late[metric] - drained(limit_of(state, place), news.age)))
-    charge(state, place, -news.refund[metric])
-    charge(state, place, news.charge[metric])
+  local chunks = borrower[CHUNKS]
+  for metric = 0, 2 do
+    local lent = sums[LENT + metric]
+    for chunk = 2, #chunks, 4 do lent = lent + chunks[chunk + metric] end
+    take_out(state, metric, news[BACK + metric], lent)
+    local late = news[LATE_BACK + metric]
+    if late > 0 then charge(state, metric, -max(0, late - drained(limit_of(state, metric), news[AGE]))) end
+    charge(state, metric, -news[REFUND + metric])
+    charge(state, metric, news[CHARGED + metric])
   end
 end
 
@@ -79,18 +86,17 @@ end
 -- out, it is lent for longer. Returns the tokens, how long they live, and whether they are few.
 local function lend_tokens(state, borrower, q, sums)
   local room, long, short = {}, {}, {}
-  for metric = 1, 3 do
-    room[metric] = fits(state, metric - 1)
-    if room[metric] < q.need[metric] then return {0, 0, 0}, CHUNK_LIFE, false end
+  for metric = 0, 2 do
+    room[metric] = fits(state, metric)
+    if room[metric] < q[Q_NEED + metric] then return {0, 0, 0}, CHUNK_LIFE, false end
   end
   local is_small, now = true, state[RATE_NOW]
-  for metric = 1, 3 do
-    local share = floor(room[metric] / ((sums.borrowers + 1) * 2))
-    long[metric] = max(min(q.want[metric] * SMALL_LIVES, share), q.need[metric])
-    short[metric] = max(min(q.want[metric], share), q.need[metric])
-    local out = long[metric] + sums.at_hand[metric]
-    if now < borrower[UNTIL] then out = out + borrower[AT_HAND + metric - 1] end
-    is_small = is_small and out <= drained(limit_of(state, metric - 1), CHUNK_LIFE)
+  for metric = 0, 2 do
+    local share, want, need = floor(room[metric] / ((sums[BORROWERS] + 1) * 2)), q[Q_WANT + metric], q[Q_NEED + metric]
+    long[metric + 1], short[metric + 1] = max(min(want * SMALL_LIVES, share), need), max(min(want, share), need)
+    local out = long[metric + 1] + sums[HANDS + metric]
+    if now < borrower[UNTIL] then out = out + borrower[AT_HAND + metric] end
+    is_small = is_small and out <= drained(limit_of(state, metric), CHUNK_LIFE)
   end
   local tokens, life = short, CHUNK_LIFE
   if is_small then tokens, life = long, CHUNK_LIFE_SMALL end
@@ -121,16 +127,16 @@ local function take_rate(state, borrower, group, session, q)
   local now = state[RATE_NOW]
   settle(borrower, now - CHUNK_SETTLE)
   local news = take_news(borrower, q, now)
-  if q.burst ~= state[BURST] then
-    set_limits(state, {state[LIMITS], state[LIMITS + 1], state[LIMITS + 2]}, q.burst)
+  if q[Q_BURST] ~= state[BURST] then
+    set_limits(state, {state[LIMITS], state[LIMITS + 1], state[LIMITS + 2]}, q[Q_BURST])
   end
   local sums = sum_up(state, session)
   apply_news(state, borrower, news, sums)
-  local covered = cover_priced(state, news.priced)
+  local covered = cover_priced(state, news[PRICED])
   -- The envelope of requests is fixed: no step waits for its minutes.
   if group ~= 'requests' then
     for metric = 0, 2 do
-      local tokens = uncovered(news.used[metric + 1], news.priced, covered)
+      local tokens = uncovered(news[SETTLED + metric], news[PRICED], covered)
       state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + tokens
     end
   end
@@ -140,49 +146,43 @@ local function take_rate(state, borrower, group, session, q)
   return tokens, life, covered
 end
 
+-- The numbers, the minutes that ended, and then the adaptive states as written, where there are any.
 local function rate_reply(state, borrower, q, tokens, life, covered)
-  local granted = borrower or {0, 0, 0, 0, 0}
-  local answer = {
-    q.generation, q.seq, granted[B_GRANTED], granted[B_GRANTED + 1], granted[B_GRANTED + 2], tokens[1], tokens[2], tokens[3],
-    life, state[LIMITS], state[LIMITS + 1], state[LIMITS + 2], state[BURST],
-  }
-  for metric = 0, 2 do
-    local whole, parts = level(state, metric)
-    table.insert(answer, whole)
-    table.insert(answer, parts)
-  end
-  for _, last in ipairs({state[VERSION], state[MINUTE_NOW], state[STATES], state[MINUTES_ENDED]}) do
-    table.insert(answer, last)
-  end
-  local reserved = state[RESERVED]
-  if reserved then
-    for _, last in ipairs({reserved[PER_MINUTE], reserved[MORE], reserved[MORE + 1], reserved[MORE + 2], covered}) do
-      table.insert(answer, last)
-    end
-  end
-  return answer
+  local granted, ended, reserved = borrower or {0, 0, 0, 0, 0}, state[MINUTES_ENDED], state[RESERVED] or {-1, 0, 0, 0}
+  local a, a_parts = level(state, 0)
+  local b, b_parts = level(state, 1)
+  local c, c_parts = level(state, 2)
+  local numbers = struct.pack(
+    RATE_REPLY, q[Q_GENERATION], q[Q_SEQ], granted[B_GRANTED], granted[B_GRANTED + 1], granted[B_GRANTED + 2], tokens[1],
+    tokens[2], tokens[3], life, state[LIMITS], state[LIMITS + 1], state[LIMITS + 2], state[BURST], a, a_parts, b, b_parts,
+    c, c_parts, state[VERSION], reserved[PER_MINUTE], reserved[MORE], reserved[MORE + 1], reserved[MORE + 2], covered,
+    state[MINUTE_NOW], #ended / 4)
+  if #ended > 0 then numbers = numbers .. struct.pack('<' .. string.rep('i8', #ended), unpack(ended)) end
+  return state[STATES] and numbers .. state[STATES] or numbers
 end
 
--- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing. Also returns what a
--- reservation pays for of the usage that is told.
+-- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing. The answer and
+-- what a reservation pays for of the usage that is told, or nothing and a refusal.
 function lend_rate(account, session, group, text, time)
   local q, refusal = read_rate(text)
-  if not q then return refusal end
-  local state = load_group(account, group) or seeded(q, time)
-  local kept = load_borrower(account, group, session)
+  if not q then return nil, refusal end
+  local key, session_key = group_key(account, group), borrower_key(account, group, session)
+  local state = load_group(key) or seeded(q, time)
+  local kept = load_borrower(session_key)
+  local heard_before = kept and kept[HEARD]
   local known = remembered(kept, state[TURNED])
-  if known and q.generation < known[B_GENERATION] then return 'no such session' end
-  local is_new = not known or known[B_GENERATION] < q.generation or known[B_SEQ] < q.seq
+  if known and q[Q_GENERATION] < known[B_GENERATION] then return nil, 'no such session' end
+  local is_new = not known or known[B_GENERATION] < q[Q_GENERATION] or known[B_SEQ] < q[Q_SEQ]
   tick_group(state, time)
   local borrower, tokens, life = remembered(known, state[TURNED]), {0, 0, 0}, CHUNK_LIFE
   local covered = 0
   if is_new then
-    if not borrower or borrower[B_GENERATION] ~= q.generation then borrower = new_borrower(q) end
+    if not borrower or borrower[B_GENERATION] ~= q[Q_GENERATION] then borrower = new_borrower(q) end
     tokens, life, covered = take_rate(state, borrower, group, session, q)
   end
   local answer = rate_reply(state, borrower, q, tokens, life, covered)
 
-  save_group(account, group, state)
-  if is_new then save_borrower(account, group, session, borrower) end
+  save_group(key, state)
+  if is_new then save_borrower(session_key, borrower, heard_before) end
   return answer, covered
 end

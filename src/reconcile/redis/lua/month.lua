@@ -2,8 +2,12 @@
 
 local DAY = 86400000
 
--- The month of an instant in milliseconds since 1970. Years are counted from March, so that the leap day comes last.
-local function month_of(instant)
+local month_of, month_end do -- A block, because Lua takes 200 local names at once.
+
+local known_instant, known_month, ending_month, known_end
+
+-- As `month_of`, by calendar. Years are counted from March, so that the leap day comes last.
+local function calendar_month(instant)
   local days = floor(instant / DAY) + 719468
   local era = floor(days / 146097)
   local day = days - era * 146097
@@ -14,8 +18,14 @@ local function month_of(instant)
   return (era * 400 + year + (month <= 2 and 1 or 0)) * 100 + month
 end
 
--- When a month ends, in milliseconds since 1970.
-local function month_end(yyyymm)
+-- The month of an instant in milliseconds since 1970. All accounts of a call ask for the same.
+function month_of(instant)
+  if instant ~= known_instant then known_instant, known_month = instant, calendar_month(instant) end
+  return known_month
+end
+
+-- As `month_end`, by calendar.
+local function calendar_end(yyyymm)
   local year, month = floor(yyyymm / 100), yyyymm % 100 + 1
   if month > 12 then year, month = year + 1, 1 end
   if month <= 2 then year = year - 1 end
@@ -24,6 +34,14 @@ local function month_end(yyyymm)
   local from_march = month > 2 and month - 3 or month + 9
   local day = of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + floor((153 * from_march + 2) / 5)
   return (era * 146097 + day - 719468) * DAY
+end
+
+-- When a month ends, in milliseconds since 1970.
+function month_end(yyyymm)
+  if yyyymm ~= ending_month then ending_month, known_end = yyyymm, calendar_end(yyyymm) end
+  return known_end
+end
+
 end
 
 local function previous_month(yyyymm)

@@ -9,7 +9,8 @@ if max(limits[1], limits[2], limits[3]) >= LIMIT_MAX then return 0 end
 local reserved = ARGV[8] and {tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])}
 if reserved and max(reserved[2], reserved[3], reserved[4]) >= LIMIT_MAX then return 0 end
 if reserved and reserved[1] > PRICED_MAX then return 0 end
-local state = load_group(account, group)
+local key = group_key(account, group)
+local state = load_group(key)
 if not state or state[VERSION] ~= version then return 0 end
 
 tick_group(state, store_time())
@@ -20,5 +21,5 @@ if is_taken then
   state[RESERVED], state[VERSION] = reserved or nil, version + 1
   if ARGV[4] ~= '' then state[STATES], state[MINUTES_ENDED] = ARGV[4], {} end
 end
-save_group(account, group, state)
+save_group(key, state)
 return is_taken and 1 or 0

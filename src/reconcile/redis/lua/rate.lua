@@ -20,21 +20,22 @@ local function group_key(account, group)
   return tag .. 't:' .. #account .. ':' .. account .. group
 end
 
-local function load_group(account, group)
-  local text = call('GET', group_key(account, group))
+local function load_group(key)
+  local text = call('GET', key)
   return text and unpack_one(text)
 end
 
-local function save_group(account, group, state)
-  call('SET', group_key(account, group), pack(state))
+local function save_group(key, state)
+  call('SET', key, pack(state))
 end
 
 -- What a limit brings in some milliseconds: tokens and parts.
 local function flow(limit, millis)
-  local minutes, below = floor(limit / PARTS), limit % PARTS
-  local whole, rest = floor(millis / PARTS), millis % PARTS
+  local below, rest = limit % PARTS, millis % PARTS
+  local minutes, whole = (limit - below) / PARTS, (millis - rest) / PARTS
   local parts = below * rest
-  return limit * whole + minutes * rest + floor(parts / PARTS), parts % PARTS
+  local partly = parts % PARTS
+  return limit * whole + minutes * rest + (parts - partly) / PARTS, partly
 end
 
 -- The first level less the second, or nothing where that is more.
@@ -57,8 +58,9 @@ end
 
 -- The level of a metric's bucket now.
 local function level(state, metric)
-  local limit, passed = limit_of(state, metric), state[RATE_NOW] - state[SINCE_WHEN + metric]
-  return less(state[TOKENS + metric], state[PARTLY + metric], flow(limit, passed))
+  local passed = state[RATE_NOW] - state[SINCE_WHEN + metric]
+  if passed == 0 then return state[TOKENS + metric], state[PARTLY + metric] end
+  return less(state[TOKENS + metric], state[PARTLY + metric], flow(limit_of(state, metric), passed))
 end
 
 local function set_level(state, metric, tokens, parts)
@@ -68,6 +70,7 @@ end
 -- Adds tokens to a bucket, whether they fit or not; takes them out, down to empty, where they are negative.
 local function charge(state, metric, tokens)
   local now_tokens, parts = level(state, metric)
+  if tokens == 0 then return set_level(state, metric, now_tokens, parts) end
   if tokens < 0 then
     now_tokens, parts = less(now_tokens, parts, -tokens, 0)
   else

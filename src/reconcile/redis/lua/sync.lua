@@ -1,7 +1,7 @@
 -- The one hot operation: take what a session reports, lend what it needs, tell it how things stand.
 --
--- Everything is decided first and written last. A request is numbers in one text; a refusal is a text, and nothing was
--- changed; an answer is a list.
+-- Everything is decided first and written last. Requests and answers are numbers packed in a text. A refusal is a text
+-- in place of an answer, and nothing was changed.
 
 local COUNTER_MAX = 1125899906842624 -- 2^50
 local KNOWN_MAX = 4503599627370496 -- 2^52
@@ -9,57 +9,44 @@ local EXACT_USD, EXACT_NANOS = 4503599, 627370496 -- 2^52
 local SUM_USD, SUM_NANOS = 2305843009, 213693952 -- 2^61
 local ROUNDING_MARGIN = 8192
 
-local SHAPE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([0-7])$'
--- Bounds in the order in which they are told.
-local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
-  'used before this month', 'terms', 'silence', 'flags'}
-local MONEY = {3, 4, 5, 6, 7, 8, 10}
-
--- The first number of the request that is malformed, by name; nothing where all are right.
-local function malformed(texts, bounds)
-  local function is_wrong(place)
-    local text = texts[place]
-    return not text or #text > 16 or not string.find(text, '^%d+$') or tonumber(text) >= bounds[place]
-  end
-  for _, place in ipairs(MONEY) do
-    if is_wrong(place) then return NAMES[place] end
-  end
-  for place, name in ipairs(NAMES) do
-    if is_wrong(place) then return name end
-  end
-  return #texts > #NAMES and 'flags' or nil
-end
-
--- Why a text is no request, word by word: the slow way, for what should not happen.
-local function why_malformed(text)
-  local texts = {}
-  for word in string.gmatch(text, '%S+') do table.insert(texts, word) end
+-- Of a request and of a reply: whole numbers of eight bytes.
+local REQUEST_SHAPE, REQUEST_BYTES, REPLY_SHAPE = '<' .. string.rep('i8', 13), 13 * 8, '<' .. string.rep('i8', 25)
+-- Which number of a request is out of its bounds: the slow way, for what should not happen. They are told in this order,
+-- money first.
+local function why_malformed(numbers)
+  local NAMES = {'generation', 'seq', 'used', 'returned', 'granted', 'reclaimed', 'want', 'need', 'month',
+    'used before this month', 'terms', 'silence', 'flags'}
+  local MONEY = {3, 4, 5, 6, 7, 8, 10}
   local exact = 9007199254740992
   local bounds = {4294967296, exact, COUNTER_MAX, COUNTER_MAX, KNOWN_MAX, KNOWN_MAX, COUNTER_MAX, COUNTER_MAX, 4294967296,
     COUNTER_MAX, exact, exact, 8}
-  return 'malformed: ' .. (malformed(texts, bounds) or 'request')
+  local function is_wrong(place) return numbers[place] < 0 or numbers[place] >= bounds[place] end
+  for _, place in ipairs(MONEY) do
+    if is_wrong(place) then return 'malformed: ' .. NAMES[place] end
+  end
+  for place, name in ipairs(NAMES) do
+    if is_wrong(place) then return 'malformed: ' .. name end
+  end
 end
 
 -- A request in its parts, or nothing and why not.
 local function read_request(text)
+  if #text ~= REQUEST_BYTES then return nil, 'malformed: request' end
   local generation, seq, used, returned, granted, reclaimed, want, need, month, before, terms, silence, flags =
-    string.match(text, SHAPE)
-  if not generation or #text > 220 then return nil, why_malformed(text) end
-  local q = {
-    generation = tonumber(generation), seq = tonumber(seq), used = tonumber(used), returned = tonumber(returned),
-    granted = tonumber(granted), reclaimed = tonumber(reclaimed), want = tonumber(want), need = tonumber(need),
-    month = tonumber(month), before = tonumber(before), terms = tonumber(terms), silence = tonumber(silence),
-    declares = flags % 2 == 1, bye = flags % 4 > 1, was_answered = flags % 8 > 3,
-  }
-  local counter = max(q.used, q.returned, q.want, q.need, q.before)
-  local exact = max(q.seq, q.terms, q.silence)
-  if counter >= COUNTER_MAX or max(q.granted, q.reclaimed) >= KNOWN_MAX or max(q.generation, q.month) >= 4294967296
-    or exact >= 9007199254740992 or #text > 220 then
-    return nil, why_malformed(text)
+    struct.unpack(REQUEST_SHAPE, text)
+  local money = max(used, returned, want, need, before)
+  local least = min(generation, seq, used, returned, granted, reclaimed, want, need, month, before, terms, silence, flags)
+  if least < 0 or money >= COUNTER_MAX or max(granted, reclaimed) >= KNOWN_MAX or max(generation, month) >= 4294967296
+    or max(seq, terms, silence) >= 9007199254740992 or flags >= 8 then
+    return nil, why_malformed({struct.unpack(REQUEST_SHAPE, text)})
   end
-  if q.want < q.need then return nil, 'malformed: need above want' end
-  if q.used < q.before then return nil, 'malformed: used before this month above used' end
-  return q
+  if want < need then return nil, 'malformed: need above want' end
+  if used < before then return nil, 'malformed: used before this month above used' end
+  return {
+    generation = generation, seq = seq, used = used, returned = returned, granted = granted, reclaimed = reclaimed,
+    want = want, need = need, month = month, before = before, terms = terms, silence = silence,
+    declares = flags % 2 == 1, bye = flags % 4 > 1, was_answered = flags > 3,
+  }
 end
 
 local function lacks(record, q)
@@ -203,7 +190,9 @@ local function take(visit, q, news)
   local is_hungry = not q.declares and lend(visit, record, q)
   visit.is_scarce = is_scarce(visit)
   local ttl = visit.is_scarce and TTL_SCARCE or TTL_HEALTHY
-  if record[EXPIRES] <= a[NOW] + ttl then record[EXPIRES], record[TTL] = a[NOW] + ttl, ttl end
+  if record[EXPIRES] <= a[NOW] + ttl * 3 / 4 then 
+    record[EXPIRES], record[TTL], visit.is_renewed = a[NOW] + ttl, ttl, true
+  end
   return is_hungry
 end
 
@@ -219,6 +208,7 @@ local function next_sync(visit, usd, nanos)
   return min(max(wait, spacing * visit.holders), NEXT_SYNC_MAX)
 end
 
+-- The numbers, and then the terms as written where the asker knows others.
 local function reply(visit, q, is_hungry)
   local a, record = visit.a, visit.record
   local usd, nanos = room(a)
@@ -227,14 +217,14 @@ local function reply(visit, q, is_hungry)
   local ttl = visit.is_scarce and TTL_SCARCE or TTL_HEALTHY
   local left = record[STAGE] == OPEN and max(0, record[EXPIRES] - a[NOW]) or 0
   local since = a[PENDING][SINCE]
-  return {
-    q.generation, record[SEQ], record[GRANTED], record[RECLAIMED], min(ttl, left), usd, nanos,
+  local numbers = struct.pack(
+    REPLY_SHAPE, q.generation, record[SEQ], record[GRANTED], record[RECLAIMED], min(ttl, left), usd, nanos,
     (is_hungry or is_empty) and 1 or 0, (not is_hungry and a[NOW] < a[STARVING_UNTIL]) and 1 or 0,
-    a[MONTH], max(0, month_end(a[MONTH]) - a[NOW]), a[TERMS_VERSION],
-    q.terms ~= a[TERMS_VERSION] and call('GET', tag .. 'c:' .. visit.account), a[OPS], next_sync(visit, usd, nanos),
+    a[MONTH], max(0, month_end(a[MONTH]) - a[NOW]), a[TERMS_VERSION], a[OPS], next_sync(visit, usd, nanos),
     since and max(0, a[NOW] - since) or -1, a[PROMOTIONAL], a[PROMOTIONAL + 1], a[PURCHASED], a[PURCHASED + 1],
-    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID_BEFORE], a[PAID_BEFORE + 1],
-  }
+    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID_BEFORE], a[PAID_BEFORE + 1])
+  if q.terms == a[TERMS_VERSION] then return numbers end
+  return numbers .. call('GET', tag .. 'c:' .. visit.account)
 end
 
 -- Writes the asker's record.
@@ -242,8 +232,10 @@ local function save_record(visit)
   local account, member, record = visit.account, visit.member, visit.record
   call('HSET', tag .. 's:' .. account, member, pack(record))
   if record[STAGE] == OPEN then
-    call('ZADD', tag .. 'x:' .. account, record[EXPIRES], member)
-    call('ZADD', tag .. 'y:' .. account, record[EXPIRES] + record[TTL], member)
+    if visit.is_renewed then
+      call('ZADD', tag .. 'x:' .. account, record[EXPIRES], member)
+      call('ZADD', tag .. 'y:' .. account, record[EXPIRES] + record[TTL], member)
+    end
     if visit.was_ended then call('ZREM', tag .. 'z:' .. account, member) end
   else
     call('ZREM', tag .. 'x:' .. account, member)
@@ -261,10 +253,11 @@ local function save_record(visit)
   end
 end
 
--- Takes one request of one session. A repeated, reordered or late one changes nothing that counts.
+-- Takes one request of one session. A repeated, reordered or late one changes nothing that counts. The answer, or nothing
+-- and a refusal.
 function sync(account, a, session, text, time)
   local q, refusal = read_request(text)
-  if not q then return refusal end
+  if not q then return nil, refusal end
   local member = member_of(session, q.generation)
   local visit = {
     account = account, a = a, session = session, generation = q.generation, member = member, gone = {}, ended = {}, events = {},
@@ -274,9 +267,9 @@ function sync(account, a, session, text, time)
   visit.was_ended = kept and visit.record[STAGE] ~= OPEN
   local news
   news, refusal = merged(visit, q)
-  if refusal then return refusal end
+  if refusal then return nil, refusal end
   if news and (is_above_sums(a, USED, news.spent) or is_above_sums(a, LEASED, news.lent)) then
-    return 'malformed: usage or grants above what an account can have'
+    return nil, 'malformed: usage or grants above what an account can have'
   end
   tick(a, time)
   if visit.generations then make_way(visit) end

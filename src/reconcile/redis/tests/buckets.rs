@@ -6,6 +6,7 @@ use redis::Value;
 use serde::Deserialize;
 
 use super::super::answer::{Answer, list, text, whole};
+use super::super::packed::Numbers;
 use super::super::rates;
 use crate::decision::Credit;
 use crate::decision::adaptive::Adaptive;

@@ -6,7 +6,7 @@ use super::dice::Dice;
 use crate::decision::Credit;
 use crate::decision::catalogue::TierRule;
 use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
-use crate::reconcile::embedded::Rules;
+use crate::reconcile::store::Rules;
 
 pub fn terms(dice: &mut Dice, scale: i64) -> Terms {
     let mut money = |most| Credit::from_nanos(dice.amount(most));

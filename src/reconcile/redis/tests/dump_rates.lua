@@ -1,6 +1,6 @@
 -- Everything that is kept of a group's buckets, for a test that compares it. ARGV: the account, the group, sessions.
 
-local state = load_group(ARGV[1], ARGV[2])
+local state = load_group(group_key(ARGV[1], ARGV[2]))
 if not state then return false end
 local records = {}
 for place = 3, #ARGV do

@@ -18,8 +18,8 @@ use crate::decision::terms::{Mode, Terms, Tier};
 use crate::decision::{Ask, Catalogue, Credit, Prompt, RequestId, ServiceTier, Usage};
 use crate::ledger::{Checked, Ledger, LedgerSettings, Verdict};
 use crate::pool::SessionId;
-use crate::reconcile::embedded::Rules;
-use crate::reconcile::store::Store;
+
+use crate::reconcile::store::{Rules, Store};
 
 const MODEL: &str = "kimi-k3";
 /// 2026-10-05T14:40:00Z.

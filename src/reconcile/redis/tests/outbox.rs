@@ -18,9 +18,9 @@ use crate::decision::terms::Terms;
 use crate::decision::{Credit, Month};
 use crate::pool::message::Happening;
 use crate::pool::{Message, SessionId, SyncRequest};
-use crate::reconcile::embedded::{Embedded, Rules};
+use crate::reconcile::embedded::Embedded;
 use crate::reconcile::outbox::{Outbox, Take};
-use crate::reconcile::store::{CreditKind, Purchase};
+use crate::reconcile::store::{CreditKind, Purchase, Rules};
 
 /// A store, and how its time passes.
 struct Bench<'a> {

@@ -7,6 +7,7 @@ use redis::Value;
 use serde::Deserialize;
 
 use super::super::answer::{Answer, list, text, whole};
+use super::super::packed::Numbers;
 use super::super::terms::tier_of_number;
 use crate::decision::Credit;
 use crate::decision::terms::{Terms, Tier};

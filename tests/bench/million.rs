@@ -1,0 +1,117 @@
+//! A million accounts in one sidecar over Redis: its memory, and how long checks take while they load.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use redis::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Runtime;
+
+use crate::load::{self, Pace, Plan, Seen};
+use crate::machine::{self, Process};
+use crate::message::Template;
+use crate::sidecar::Sidecar;
+use crate::wire::{is_admitted, unique};
+
+const ACCOUNTS: u64 = 1_000_000;
+/// First checks a second.
+const LOADING: u64 = 8_000;
+/// Checks a second of accounts that were loaded before, at the same time.
+const KNOWN: u64 = 500;
+const KNOWN_ACCOUNTS: u64 = 1_000;
+/// Written in one pipeline.
+const PART: u64 = 5_000;
+
+pub fn measure() {
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/redis-server");
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let at = machine::free_address();
+    let port = at.rsplit_once(':').expect("an address has a port").1;
+    let words = [program.display().to_string().as_str(), "--port", port, "--save", "", "--appendonly", "no", "--dir"]
+        .map(str::to_owned);
+    let command: Vec<String> = words.into_iter().chain([folder.path().display().to_string()]).collect();
+    let server = Process::start("1", &command, &at);
+    let sidecar = Sidecar::with_store("0", folder.path(), &format!("redis://{at}"), 1);
+    machine::pin_self(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    copy_accounts(&runtime, &at);
+    println!("{ACCOUNTS} accounts: sidecar {} MB before", sidecar.process.rss_mb());
+    let known = plan(&sidecar, Pace::Open { rate: KNOWN }, ACCOUNTS / LOADING - 3, |number| number % KNOWN_ACCOUNTS);
+    let known = thread::spawn(move || load::run(known(), || {}, || {}));
+    let loading = plan(&sidecar, Pace::Open { rate: LOADING }, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
+    let cpu = (sidecar.process.cpu(), server.cpu());
+    tell("first checks", &load::run(loading(), || {}, || {}));
+    tell("known accounts meanwhile", &known.join().expect("the load ends"));
+    let (ours, theirs) = (sidecar.process.cpu() - cpu.0, server.cpu() - cpu.1);
+    println!("  CPU: sidecar {:.1} s, server {:.1} s", ours.as_secs_f64(), theirs.as_secs_f64());
+    println!("  sidecar {} MB, server {} MB", sidecar.process.rss_mb(), server.rss_mb());
+    let after = plan(&sidecar, Pace::Open { rate: 5_000 }, 10, |number| number % KNOWN_ACCOUNTS);
+    tell("known accounts afterwards", &load::run(after(), || {}, || {}));
+    println!("  sidecar {} MB", sidecar.process.rss_mb());
+}
+
+fn tell(what: &str, seen: &Seen) {
+    let (p99, p999, max) = (seen.quantile_us(0.99), seen.quantile_us(0.999), seen.quantile_us(1.0));
+    println!(
+        "  {what}: {} checks, {} wrong, p99 {p99:.0} us, p99.9 {p999:.0} us, slowest {max:.0} us",
+        seen.answered, seen.wrong
+    );
+}
+
+/// A load for another thread to make: what it holds cannot be sent there.
+fn plan(sidecar: &Sidecar, pace: Pace, seconds: u64, account: fn(u64) -> u64) -> impl FnOnce() -> Plan + Send + use<> {
+    let target = sidecar.address.clone();
+    move || {
+        let template = Template::new(&key(0));
+        Plan {
+            target,
+            path: "/envoy.service.auth.v3.Authorization/Check",
+            headers: vec![("te", "trailers".to_owned()), ("content-type", "application/grpc".to_owned())],
+            connections: 4,
+            pace,
+            warmup: Duration::from_secs(1),
+            duration: Duration::from_secs(seconds),
+            body: Box::new(move |number| template.render(&key(account(number)), unique())),
+            varying: Box::new(|_| None),
+            is_right: is_admitted,
+        }
+    }
+}
+
+/// The API key of the account with this number.
+fn key(number: u64) -> String {
+    format!("key-of-{number:040}")
+}
+
+/// Makes a million accounts of the first one's state, as its sidecar would have left them.
+fn copy_accounts(runtime: &Runtime, at: &str) {
+    let client = redis::Client::open(format!("redis://{at}")).expect("an address");
+    runtime.block_on(async {
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
+        let mut read = redis::pipe();
+        let first = tag("acct-0000000000");
+        read.cmd("GET").arg(format!("{first}a:acct-0000000000")).cmd("GET").arg(format!("{first}c:acct-0000000000"));
+        let kept: Vec<Vec<u8>> = read.query_async(&mut connection).await.expect("the first account");
+        for from in (0..ACCOUNTS).step_by(usize::try_from(PART).expect("a small number")) {
+            let mut write = redis::pipe();
+            for number in from..from + PART {
+                let account = format!("copy-{number:010}");
+                let tag = tag(&account);
+                write.cmd("SET").arg(format!("{tag}a:{account}")).arg(&kept[0]).ignore();
+                write.cmd("SET").arg(format!("{tag}c:{account}")).arg(&kept[1]).ignore();
+                let digest: String = Sha256::digest(key(number)).iter().map(|byte| format!("{byte:02x}")).collect();
+                write.cmd("SET").arg(format!("tollgate:{{{digest}}}:k")).arg(account).ignore();
+            }
+            let _written: Value = write.query_async(&mut connection).await.expect("they are written");
+        }
+    });
+}
+
+/// The beginning of an account's keys.
+fn tag(account: &str) -> String {
+    let crc = account.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
+    });
+    format!("tollgate:{{{}}}:", crc % 1_024)
+}
