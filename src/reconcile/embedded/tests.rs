@@ -104,6 +104,7 @@ fn tokens(seq: u64, want: u64) -> RateRequest {
         debt: [0; 3],
         returned: [0; 3],
         used: [0; 3],
+        priced: Credit::ZERO,
         at_hand: [0; 3],
         want: [want; 3],
         need: [want; 3],

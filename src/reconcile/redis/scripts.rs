@@ -67,11 +67,12 @@ impl Scripts {
             exchange: of(&[
                 AMOUNT,
                 STATE,
-                "local sync, lend_rate do",
+                "local sync, cover, lend_rate do",
                 MONTH,
                 ANNOUNCE,
                 include_str!("lua/reap.lua"),
                 include_str!("lua/sync.lua"),
+                include_str!("lua/cover.lua"),
                 "end do",
                 RATE,
                 include_str!("lua/borrow.lua"),
