@@ -73,7 +73,7 @@ impl Record {
         self.reclaimed = reply.reclaimed.nanos();
         self.open = !sync.bye;
         let ttl_ms = u64::try_from(reply.ttl.as_millis()).expect("a minute");
-        if !sync.bye && self.expires_ms <= store_ms + ttl_ms {
+        if !sync.bye && self.expires_ms < store_ms + ttl_ms {
             (self.expires_ms, self.ttl_ms) = (store_ms + ttl_ms, ttl_ms);
         }
     }

@@ -37,6 +37,11 @@ local function derive_tier(a)
   return a[OVERRIDE] >= 0 and a[OVERRIDE] or tier
 end
 
+-- The tier may be another, whatever was used.
+local function look_at_tier(a)
+  a[TIER_AT], a[TIER_AT + 1] = -1e15, 0
+end
+
 local function announce_tier(a, events)
   if is_less(a[USED], a[USED + 1], a[TIER_AT], a[TIER_AT + 1]) then return end
   local from = a[TIER]

@@ -13,7 +13,8 @@ if ARGV[5] == '1' then a[DECLINES], a[RETRY_AT] = 0, 0 end
 if ARGV[6] == '1' then a[PENDING] = {} end
 a[TERMS_VERSION] = version + 1
 set_terms(a, numbers)
-a[DUE_AT], a[TIER_AT], a[TIER_AT + 1] = 0, 0, 0
+a[DUE_AT] = 0
+look_at_tier(a)
 if ARGV[7] == '1' then rearm_balance_alert(a) end
 forget_unreached_thresholds(a)
 a[OPS] = a[OPS] + 1

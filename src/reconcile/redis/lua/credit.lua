@@ -21,7 +21,7 @@ else
 end
 a[PROMOTIONAL], a[PROMOTIONAL + 1] = tonumber(ARGV[3]), tonumber(ARGV[4])
 a[PURCHASED], a[PURCHASED + 1] = purchased, purchased_nanos
-a[TIER_AT], a[TIER_AT + 1] = 0, 0
+look_at_tier(a)
 local pending, events = a[PENDING], {}
 local is_made = pending[SINCE] and (purchase_of(account, pending)[2] == purchase
   or not is_less(a[PURCHASED], a[PURCHASED + 1], pending[DONE_AT], pending[DONE_AT + 1]))

@@ -21,7 +21,8 @@ local events = {event}
 if wait then
   a[RETRY_AT] = a[NOW] + wait
 else
-  a[TERMS_VERSION], a[TIER_AT], a[TIER_AT + 1] = version + 1, 0, 0
+  a[TERMS_VERSION] = version + 1
+  look_at_tier(a)
   set_terms(a, numbers)
   table.insert(events, {'what', 'suspended', 'why', 'failed payments'})
 end
