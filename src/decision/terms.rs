@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::credit::Credit;
+use super::users::UserCaps;
 
 /// How an account pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,4 +93,6 @@ pub struct Terms {
     pub shadow: bool,
     /// Tokens per minute that replace the adaptive limit, by model name (`"name"`, or `"name:fast"` for fast buckets).
     pub custom_limits: BTreeMap<Box<str>, TokenLimits>,
+    /// Boxed, because few accounts have any.
+    pub user_caps: Option<Box<UserCaps>>,
 }

@@ -35,6 +35,7 @@ mod standing;
 mod strangers;
 mod tally;
 mod totals;
+mod users;
 mod wheel;
 mod words;
 
@@ -66,6 +67,7 @@ const SWEEP_MAX: usize = 1_024;
 pub struct LedgerSettings {
     /// Locks that accounts are spread over; a power of two.
     pub shards: usize,
+    /// Accounts, and users with a cap, who take half of the places at most.
     pub accounts_max: usize,
     /// Holds open at once, over all accounts; above it the answer is `overloaded`.
     pub holds_max: usize,
@@ -113,6 +115,7 @@ impl Ledger {
             session,
             hasher: foldhash::fast::RandomState::default(),
             accounts: 0.into(),
+            users: 0.into(),
             strangers: 0.into(),
             holds_open: 0.into(),
             holds_ended: 0.into(),
@@ -227,7 +230,7 @@ impl Ledger {
     pub fn apply(&self, replies: Vec<Reply>, sent: Now, now: Now) {
         let mut forgot = false;
         for reply in replies {
-            let mut shard = self.shard_of(&reply.account);
+            let mut shard = self.shard_of_entry(&reply.account);
             forgot |= shard.apply(&self.rules, reply, Round { sent: sent.time, now });
         }
         if forgot {
@@ -238,7 +241,7 @@ impl Ledger {
     /// The round brought no reply for these accounts: nothing was lost, they are due again.
     pub fn failed(&self, accounts: &[Arc<str>], now: Now) {
         for account in accounts {
-            self.shard_of(account).failed(&self.rules, account, now.time);
+            self.shard_of_entry(account).failed(&self.rules, account, now.time);
         }
     }
 
@@ -308,6 +311,11 @@ impl Ledger {
 
     fn shard_of(&self, account: &str) -> MutexGuard<'_, Shard> {
         self.shard(self.rules.hash(account))
+    }
+
+    /// As [`Ledger::shard_of`], also for a user: beside the account, so that one lock is held for both.
+    fn shard_of_entry(&self, name: &str) -> MutexGuard<'_, Shard> {
+        self.shard_of(crate::pool::account_of(name))
     }
 
     /// The table inside a shard uses the lowest and the highest bits of the hash.

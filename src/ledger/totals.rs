@@ -15,6 +15,8 @@ const DEAD_LETTERS_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub accounts: u64,
+    /// Users with a cap; no other number here counts them.
+    pub users: u64,
     pub holds_open: u64,
     pub holds_ended: u64,
     pub held: Credit,
@@ -88,7 +90,7 @@ impl Shard {
         add(&mut totals.unknown, u64::try_from(self.strangers.len()).unwrap_or(u64::MAX));
         totals.overrun = sum(totals.overrun, counters.overrun);
         totals.dead_letters_cost = sum(totals.dead_letters_cost, counters.dead_letters_cost);
-        for (_, account) in self.accounts.iter() {
+        for (_, account) in self.accounts.iter().filter(|(_, account)| !account.is_user()) {
             totals.held = sum(totals.held, account.lease.held);
             totals.leased_free = sum(totals.leased_free, account.lease.free(now));
             totals.emergency = sum(totals.emergency, account.rare().emergency);
@@ -99,6 +101,7 @@ impl Shard {
 impl Totals {
     pub(super) fn of_all(rules: &Rules) -> Self {
         let count = |count: &std::sync::atomic::AtomicUsize| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
-        Self { accounts: count(&rules.accounts), ..Self::default() }
+        let users = count(&rules.users);
+        Self { accounts: count(&rules.accounts).saturating_sub(users), users, ..Self::default() }
     }
 }

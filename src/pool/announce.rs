@@ -8,6 +8,9 @@ use crate::decision::Credit;
 impl Pool {
     /// Announces, once each, what has become true.
     pub(super) fn announce(&mut self, rules: &PoolRules) {
+        if self.is_user() {
+            return;
+        }
         self.announce_thresholds(rules);
         self.announce_depletion(rules);
         self.request_top_up(rules);

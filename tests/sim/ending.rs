@@ -179,5 +179,6 @@ fn hello(seq: u64) -> SyncRequest {
         silence: None,
         declare: false,
         bye: false,
+        cap: None,
     }
 }

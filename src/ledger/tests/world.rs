@@ -9,11 +9,13 @@ use super::words::{answered, duration, ended, error_word, said, told, usage, usd
 use crate::clock::{Now, Time, UnixMs};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::{FailurePolicy, Mode, Terms};
+use crate::decision::users::{UserCaps, UserGroup};
 use crate::decision::{Ask, Catalogue, Credit, Month, Prompt, RequestId, ServiceTier};
+use crate::ledger::hold::Hold;
 use crate::ledger::lease::Lease;
 use crate::ledger::{Allowance, Checked, Extended, Ledger, LedgerSettings, WithoutHold};
-use crate::pool::message::Group;
-use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId};
+use crate::pool::message::{Group, UserCap};
+use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId, pool_of_user, user_of};
 
 pub(super) const ACCOUNT: &str = "acme";
 pub(super) const MODEL: &str = "qwen-3.8-max";
@@ -22,6 +24,7 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) pool: Option<Pool>,
     pub(super) rates: BTreeMap<Group, RatePool>,
+    pub(super) users: BTreeMap<Arc<str>, Pool>,
     pub(super) rules: PoolRules,
     pub(super) now: Now,
     paid: Credit,
@@ -30,6 +33,9 @@ pub(super) struct World {
     /// A round whose replies are on their way.
     late: Vec<(Now, Vec<Reply>)>,
     snapshot: Option<Pool>,
+    /// What another sidecar spent for users, and what it said last.
+    spent_elsewhere: Credit,
+    elsewhere_seq: u64,
 }
 
 pub(super) fn settings() -> LedgerSettings {
@@ -75,6 +81,7 @@ impl World {
             ledger: Ledger::new(settings, catalogue(), session()),
             pool: Some(Pool::new(ACCOUNT.into(), terms.clone(), now.unix)),
             rates: BTreeMap::new(),
+            users: BTreeMap::new(),
             rules: PoolRules::default(),
             now,
             paid: Credit::ZERO,
@@ -82,6 +89,8 @@ impl World {
             versions: 1,
             late: Vec::new(),
             snapshot: None,
+            spent_elsewhere: Credit::ZERO,
+            elsewhere_seq: 1,
         }
     }
 
@@ -131,6 +140,8 @@ impl World {
             "generation" => format!("{}", self.lease(|lease| lease.generation)),
             "sums" => self.sums(),
             "pool" => self.pool_sums(),
+            "user" => self.user_sums(rest[0]),
+            "elsewhere" => self.elsewhere(rest[0], usd(rest[1])),
             "counts" => self.counts(),
             "rate" => self.rate(),
             _ => panic!("no such event: {line}"),
@@ -157,6 +168,13 @@ impl World {
                 "line" => self.terms.credit_line = usd(value),
                 "custom" if value == "none" => self.terms.custom_limits.clear(),
                 "custom" => drop(self.terms.custom_limits.insert(MODEL.into(), [value.parse().unwrap(); 3])),
+                "cap" => self.change_caps(|caps| caps.default = (value != "none").then(|| usd(value))),
+                "group" => self.change_caps(|caps| {
+                    let (cap, members) = value.split_once(':').unwrap();
+                    let members = members.split(',').map(Box::from).collect();
+                    caps.groups.insert("group".into(), UserGroup { cap: usd(cap), members });
+                }),
+                "alice" => self.change_caps(|caps| caps.overrides.extend([("alice".into(), usd(value))])),
                 "shadow" => self.terms.shadow = value == "yes",
                 "policy" if value == "allowance" => self.terms.failure_policy = FailurePolicy::Allowance,
                 "policy" if value == "open" => self.terms.failure_policy = FailurePolicy::Open,
@@ -167,6 +185,37 @@ impl World {
         let terms = self.terms.clone();
         self.pool.as_mut().unwrap().configure(self.versions, terms, &self.rules, self.now.unix);
         String::new()
+    }
+
+    fn change_caps(&mut self, change: impl FnOnce(&mut UserCaps)) {
+        change(self.terms.user_caps.get_or_insert_default());
+    }
+
+    /// Another sidecar spends for a user, as far as the pool lets it.
+    fn elsewhere(&mut self, user: &str, amount: Credit) -> String {
+        let name: Arc<str> = pool_of_user(ACCOUNT, user).into();
+        let pool = self.users.entry(Arc::clone(&name)).or_insert_with(|| Pool::of_user(name, self.now.unix));
+        let session = SessionId { node: "other".into(), run: 9 };
+        let limit = self.terms.user_caps.as_ref().and_then(|caps| caps.in_force(user)).unwrap_or(Credit::MAX);
+        let cap = Some(UserCap { limit, reclaim_mode: self.terms.reclaim_mode });
+        let quiet = crate::pool::SyncRequest { terms_known: self.versions, cap, ..hello(self.elsewhere_seq) };
+        let asks = crate::pool::SyncRequest { want: amount, need: amount, used: self.spent_elsewhere, ..quiet };
+        let granted = pool.sync(&session, &asks, &self.rules, self.now.unix).unwrap().granted;
+        self.elsewhere_seq += 2;
+        let rights = granted.minus(self.spent_elsewhere);
+        if rights < amount {
+            return format!("lent {rights}");
+        }
+        self.spent_elsewhere = self.spent_elsewhere.plus(amount);
+        let tells = crate::pool::SyncRequest { seq: asks.seq + 1, used: self.spent_elsewhere, ..quiet };
+        pool.sync(&session, &tells, &self.rules, self.now.unix).unwrap();
+        String::new()
+    }
+
+    fn user_sums(&self, user: &str) -> String {
+        let Some(pool) = self.users.get(pool_of_user(ACCOUNT, user).as_str()) else { return "unknown".into() };
+        let summary = pool.summary(self.now.unix);
+        format!("used {} leased {} month {} {}", summary.used, summary.leased, summary.month, summary.month_used)
     }
 
     pub(super) fn wait(&mut self, word: &str) -> String {
@@ -180,7 +229,7 @@ impl World {
         let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
         Ask {
             account: option("account=").unwrap_or(ACCOUNT),
-            user: None,
+            user: option("user="),
             model: option("model=").unwrap_or(MODEL),
             service_tier: if words.contains(&"batch") { ServiceTier::Batch } else { ServiceTier::Standard },
             prompt: Prompt::Tokens(prompt.parse().unwrap()),
@@ -270,6 +319,12 @@ impl World {
 
     fn answer(&mut self, message: &Message) -> Reply {
         let account = Arc::clone(&message.account);
+        if user_of(&account).is_some() && self.pool.is_some() {
+            let fresh = || Pool::of_user(Arc::clone(&account), self.now.unix);
+            let pool = self.users.entry(Arc::clone(&account)).or_insert_with(fresh);
+            let sync = message.sync.map(|sync| pool.sync(&message.session, &sync, &self.rules, self.now.unix));
+            return Reply { account, sync, rates: Vec::new() };
+        }
         let Some(pool) = self.pool.as_mut().filter(|_| *account == *ACCOUNT) else {
             let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
             return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
@@ -385,6 +440,7 @@ impl World {
             silence: None,
             declare: false,
             bye: false,
+            cap: None,
         });
         let pool = self.pool.as_mut().unwrap();
         pool.sync(&session(), &request, &self.rules, self.now.unix).unwrap();
@@ -420,6 +476,10 @@ impl World {
         if let Some(pool) = &self.pool {
             pool.audit().unwrap();
         }
+        for pool in self.users.values() {
+            pool.audit().unwrap();
+        }
+        self.audit_users();
         let shard = self.ledger.shard_of(ACCOUNT);
         let Some(index) = shard.find(&self.ledger.rules, ACCOUNT) else { return };
         let account = shard.account(index).unwrap();
@@ -427,6 +487,40 @@ impl World {
         let held = open.fold(Credit::ZERO, |sum, (_, hold)| sum.plus(hold.cost));
         assert_eq!(held, account.lease.held, "open holds add up to what is held");
         account.assert_invariants();
+    }
+}
+
+impl World {
+    /// Holds add up to what their users hold.
+    fn audit_users(&self) {
+        let shard = self.ledger.shard_of(ACCOUNT);
+        for (index, user) in shard.accounts.iter().filter(|(_, account)| account.is_user()) {
+            let is_theirs = |hold: &&Hold| hold.user.is_some_and(|place| place.index() == index);
+            let open: Vec<_> = shard.holds.all_open().map(|(_, hold)| hold).filter(is_theirs).collect();
+            let held = open.iter().fold(Credit::ZERO, |sum, hold| sum.plus(hold.cost));
+            assert_eq!((held, open.len()), (user.lease.held, usize::try_from(user.open).unwrap()));
+        }
+    }
+}
+
+/// The first words of another session.
+fn hello(seq: u64) -> crate::pool::SyncRequest {
+    crate::pool::SyncRequest {
+        generation: 1,
+        seq,
+        used: Credit::ZERO,
+        returned: Credit::ZERO,
+        granted_known: Credit::ZERO,
+        reclaimed_known: Credit::ZERO,
+        want: Credit::ZERO,
+        need: Credit::ZERO,
+        month: Month::default(),
+        used_before: Credit::ZERO,
+        terms_known: 0,
+        silence: None,
+        declare: false,
+        bye: false,
+        cap: None,
     }
 }
 

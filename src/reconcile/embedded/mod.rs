@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use redb::Database;
 use tokio::task::spawn_blocking;
 
-use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError, UserRecord};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -173,6 +173,13 @@ impl Store for Embedded {
         self.step(move |inner| {
             let time = inner.change(|state, _, now| Ok(state.time(now)))?;
             inner.look_up(|database| accounts::list(database, time, after.as_deref(), max))
+        })
+    }
+
+    fn users(&self, account: Arc<str>, after: Arc<str>, max: usize) -> Pending<'_, Vec<UserRecord>> {
+        self.step(move |inner| {
+            let time = inner.change(|state, _, now| Ok(state.time(now)))?;
+            inner.look_up(|database| accounts::users(database, time, &account, &after, max))
         })
     }
 

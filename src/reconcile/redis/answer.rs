@@ -36,6 +36,7 @@ const MALFORMED: &[&str] = &[
     "seed",
     "returned more than was granted or charged",
     "burst seconds",
+    "cap",
 ];
 
 /// What a refused account is told where its own record is unreadable: the others go on.

@@ -17,7 +17,9 @@ use std::time::Duration;
 use redis::RedisError;
 
 use super::embedded::Rules;
-use super::store::{AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError};
+use super::store::{
+    AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError, UserRecord,
+};
 use crate::clock::Clock;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -142,6 +144,10 @@ impl Store for Redis {
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {
         Box::pin(accounts::list(self, after, max))
+    }
+
+    fn users(&self, account: Arc<str>, after: Arc<str>, max: usize) -> Pending<'_, Vec<UserRecord>> {
+        Box::pin(async move { accounts::users(self, &account, &after, max).await })
     }
 
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord> {

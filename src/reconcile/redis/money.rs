@@ -7,8 +7,9 @@ use redis::Value;
 
 use super::answer::{Answer, answered, text, unexpected};
 use super::terms;
+use crate::decision::terms::ReclaimMode;
 use crate::decision::{Credit, Month};
-use crate::pool::message::View;
+use crate::pool::message::{UserCap, View};
 use crate::pool::{Refusal, SyncReply, SyncRequest};
 use crate::reconcile::store::StoreError;
 
@@ -36,9 +37,17 @@ pub(super) fn request(request: &SyncRequest) -> String {
     .map(Credit::nanos);
     let (generation, seq, month, terms) =
         (request.generation, request.seq, request.month.yyyymm(), request.terms_known);
-    format!(
+    let numbers = format!(
         "{generation} {seq} {used} {returned} {granted} {reclaimed} {want} {need} {month} {before} {terms} {silence} {flags}"
-    )
+    );
+    match request.cap {
+        None => numbers,
+        // In the order of `lua/user.lua`.
+        Some(UserCap { limit, reclaim_mode }) => {
+            let returns = u8::from(reclaim_mode == ReclaimMode::Return);
+            format!("{numbers} cap {terms} {} {returns}", terms::amount_text(limit))
+        }
+    }
 }
 
 /// The reply, or a refusal.

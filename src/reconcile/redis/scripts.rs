@@ -11,12 +11,17 @@ use crate::reconcile::embedded::Rules;
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
 const EVENTS_MAX: usize = 10_000;
 
+/// What is kept of a user with a cap goes when nothing was heard for so long: the month in which anything was spent has
+/// ended by then.
+const USER_KEEP: Duration = Duration::from_hours(40 * 24);
+
 /// Store time is the server's. Tests have another clock, which is no part of this program.
 pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
 
 pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
 pub(super) const STATE: &str = include_str!("lua/state.lua");
 const MONTH: &str = include_str!("lua/month.lua");
+const NEW: &str = include_str!("lua/new.lua");
 const TERMS: &str = include_str!("lua/terms.lua");
 pub(super) const RATE: &str = include_str!("lua/rate.lua");
 const ANNOUNCE: &str = include_str!("lua/announce.lua");
@@ -55,11 +60,13 @@ impl Scripts {
             exchange: of(&[
                 AMOUNT,
                 STATE,
-                "local sync, lend_rate do",
+                "local sync, visit_user, lend_rate do",
                 MONTH,
+                NEW,
                 ANNOUNCE,
                 include_str!("lua/reap.lua"),
                 include_str!("lua/sync.lua"),
+                include_str!("lua/user.lua"),
                 "end do",
                 RATE,
                 include_str!("lua/borrow.lua"),
@@ -68,7 +75,7 @@ impl Scripts {
                 include_str!("lua/exchange.lua"),
             ]),
             propose: of(&[AMOUNT, STATE, RATE, include_str!("lua/propose.lua")]),
-            create: of(&[AMOUNT, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
+            create: of(&[AMOUNT, STATE, MONTH, NEW, TERMS, include_str!("lua/create.lua")]),
             configure: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
             credit: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
             account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
@@ -104,7 +111,7 @@ fn numbers(rules: &Rules) -> String {
     code
 }
 
-fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
+fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 22] {
     let nanos = |credit: crate::decision::Credit| u128::from(credit.nanos().unsigned_abs());
     [
         ("LEASE_MAX", nanos(rules.lease_max)),
@@ -128,6 +135,7 @@ fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
         ("MONTHS_KEPT", count(rules.months_kept)),
         ("DUST", nanos(rules.dust)),
         ("MINUTE", Duration::from_mins(1).as_millis()),
+        ("USER_KEEP", USER_KEEP.as_millis()),
     ]
 }
 

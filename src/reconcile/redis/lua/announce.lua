@@ -77,6 +77,8 @@ end
 -- Announces, once each, what has become true. Returns the events, for the outbox.
 local function announce(account, a)
   local events = {}
+  -- What a user spends is its account's to announce.
+  if string.find(account, '/', 1, true) then return events end
   announce_thresholds(a, events)
   announce_depletion(a, events)
   request_top_up(account, a, events)

@@ -6,6 +6,7 @@
 local time = store_time()
 
 local function visit_account(account, session, request, rates)
+  if string.find(account, '/', 1, true) then return visit_user(account, session, request, time) end
   local a = load_account(account)
   if not a then return 'no such account' end
   local answers = {request ~= '' and sync(account, a, session, request, time)}

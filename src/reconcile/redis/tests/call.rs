@@ -21,10 +21,10 @@ use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
 use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
-use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
-use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
+use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal, UserCap};
+use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId, SyncRequest, account_of};
 use crate::reconcile::embedded::Rules;
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError};
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError, UserRecord};
 
 /// A loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,8 +33,11 @@ const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET
 /// 2026-10-05T14:40:00Z.
 const START: u64 = 1_791_211_200_000;
 /// The last has characters that mean something to keys, patterns and scripts.
-const ACCOUNTS: &[&str] = &["tiny", "dollars", "huge", "über {3} %d:a b\\"];
-const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200];
+const ACCOUNTS: &[&str] =
+    &["tiny", "dollars", "huge", "über {3} %d:a b\\", "dollars/alice", "huge/b/ö", "über {3} %d:a b\\/%d {3}"];
+const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200, 3_000_000_000, 1 << 49, 200];
+/// The first of them are accounts, the others users of accounts.
+const USERS_FROM: usize = 4;
 const NODES: &[&str] = &["node", "node-b", "node b", "n", "zoë"];
 
 /// One way in which a request can be wrong that no type of ours allows.
@@ -177,10 +180,14 @@ impl World {
         let now = self.time();
         let (account, guest, tenants) = &mut self.guests[who];
         let wants_money = !self.dice.once_in(4);
-        let sync = wants_money.then(|| guest.ask(&mut self.dice, SCALES[*account], now));
+        let mut sync = wants_money.then(|| guest.ask(&mut self.dice, SCALES[*account], now));
+        let is_user = USERS_FROM <= *account;
+        if let Some(sync) = sync.as_mut().filter(|_| is_user) {
+            sync.cap = Some(cap(&mut self.dice, SCALES[*account]));
+        }
         let mut rates = Vec::new();
         for tenant in tenants {
-            if self.dice.once_in(3) {
+            if self.dice.once_in(3) && !is_user {
                 rates.push(tenant.ask(&mut self.dice));
             }
         }
@@ -206,6 +213,9 @@ impl World {
     fn expect(&mut self, message: &Message) -> Reply {
         let (now, index) = (self.time(), place(&message.account));
         let account = message.account.clone();
+        if let Err(refusal) = self.begin_user(message, index) {
+            return Reply { account, sync: Some(Err(refusal)), rates: Vec::new() };
+        }
         let Some(pool) = self.pools.get_mut(&index) else {
             let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
             return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
@@ -213,6 +223,19 @@ impl World {
         let sync = message.sync.map(|request| pool.sync(&message.session, &request, &self.rules.pool, now));
         let rates = message.rates.iter().map(|request| self.expect_rate(index, &message.session, request)).collect();
         Reply { account, sync, rates }
+    }
+
+    /// A user of an account that is there begins with the first message that is taken; why this one is not.
+    fn begin_user(&mut self, message: &Message, index: usize) -> Result<(), Refusal> {
+        let parent = place(account_of(&message.account));
+        let is_known = self.pools.contains_key(&index) || !self.pools.contains_key(&parent);
+        if let Some(request) = message.sync.filter(|_| index != parent && !is_known) {
+            let (name, now, rules) = (message.account.clone(), self.time(), &self.rules.pool);
+            let pool = Pool::of_user(name, now);
+            pool.clone().sync(&message.session, &request, rules, now)?;
+            self.pools.insert(index, pool);
+        }
+        Ok(())
     }
 
     fn expect_rate(&mut self, index: usize, session: &SessionId, request: &RateRequest) -> Result<RateReply, Refusal> {
@@ -262,6 +285,7 @@ impl World {
         let (now, scale) = (self.time(), SCALES[self.guests[who].0]);
         let (account, guest, _) = &self.guests[who];
         let mut request = guest.clone().ask(&mut self.dice, scale, now);
+        let cap = (USERS_FROM <= *account).then(|| cap(&mut self.dice, 0));
         request.seq += 1 << 30;
         let names = [
             "generation",
@@ -286,14 +310,18 @@ impl World {
         if self.dice.once_in(6) {
             words.push("1");
         }
-        let sync = words.join(" ");
+        let mut sync = words.join(" ");
+        if let Some(cap) = cap {
+            let whole = money::request(&SyncRequest { cap: Some(cap), ..request });
+            sync += &whole[written.len()..];
+        }
         let session = round::session_name(&guest.id);
         let args = arguments([ACCOUNTS[*account], &session, &sync, "0"]);
         let call = self.store.call(&self.store.scripts.exchange, ACCOUNTS[*account], args);
         let answer = self.runtime.block_on(self.store.run(call)).unwrap();
         self.calls += 1;
         let Value::Array(answers) = answer else { panic!("{answer:?}") };
-        if !self.pools.contains_key(account) {
+        if !self.pools.contains_key(&place(account_of(ACCOUNTS[*account]))) {
             return assert_eq!(text(&answers[0]).unwrap(), "no such account");
         }
         let Value::Array(parts) = &answers[0] else { panic!("{answers:?}") };
@@ -419,10 +447,25 @@ impl World {
         assert_eq!(self.runtime.block_on(self.store.audit()).unwrap().drifted, []);
         let listed = self.runtime.block_on(self.store.accounts(None, 100)).unwrap();
         let names: Vec<&str> = listed.iter().map(|record| &*record.account).collect();
-        let mut expected: Vec<&str> = self.pools.keys().map(|index| ACCOUNTS[*index]).collect();
+        let known = |index: &usize| ACCOUNTS[*index];
+        let mut expected: Vec<&str> = self.pools.keys().filter(|index| **index < USERS_FROM).map(known).collect();
         expected.sort_unstable();
         assert_eq!(names, expected);
+        for (index, pool) in self.pools.iter().filter(|(index, _)| USERS_FROM <= **index) {
+            let (account, user) = ACCOUNTS[*index].split_once('/').unwrap();
+            let users = self.runtime.block_on(self.store.users(account.into(), "".into(), 10)).unwrap();
+            let summary = record(pool, self.time());
+            assert_eq!(
+                users,
+                [UserRecord { user: user.into(), month_used: summary.month_used, leased: summary.leased }]
+            );
+        }
     }
+}
+
+fn cap(dice: &mut Dice, scale: i64) -> UserCap {
+    let limit = *dice.one(&[0, scale, scale / 2, Credit::MAX.nanos()]);
+    UserCap { limit: Credit::from_nanos(limit), reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]) }
 }
 
 fn place(account: &str) -> usize {

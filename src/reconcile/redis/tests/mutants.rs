@@ -29,6 +29,10 @@ const MUTANTS: &[(&str, &str)] = &[
     ("limit * whole + minutes * rest + floor(parts / PARTS), parts % PARTS", "floor(limit * millis / PARTS), 0"),
     ("ended[before] = ended[last]", ""),
     ("state[VERSION] = state[VERSION] + 1", ""),
+    ("if version < a[TERMS_VERSION] then return end", ""),
+    ("if a[RETURNS] ~= returns then a[DUE_AT] = 0 end", ""),
+    ("a[LINE], a[LIMIT_KIND] = USD, PAUSES", "a[LINE], a[LIMIT_KIND] = USD, 0"),
+    ("if string.find(account, '/', 1, true) then return events end", ""),
 ];
 
 #[test]

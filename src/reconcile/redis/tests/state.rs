@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::answer::{Answer, list, text, whole};
 use crate::decision::Credit;
-use crate::decision::terms::Terms;
+use crate::decision::terms::{Mode, ReclaimMode, Terms};
 use crate::pool::Pool;
 use crate::pool::message::Event;
 
@@ -76,7 +76,10 @@ pub fn of_pool(pool: &Pool) -> State {
 pub fn of_dump(account: &str, dump: Value) -> State {
     let mut dump = list(dump).unwrap();
     let mut state = dump.list().unwrap();
-    let terms = serde_json::from_str(&dump.text().unwrap()).unwrap();
+    let terms = match dump.value().unwrap() {
+        Value::Nil => None,
+        written => Some(serde_json::from_str(&text(&written).unwrap()).unwrap()),
+    };
     let sessions = records(dump.list().unwrap());
     check_lists(&sessions, &mut dump);
     let mut next = || state.number().unwrap().try_into().unwrap();
@@ -93,6 +96,7 @@ pub fn of_dump(account: &str, dump: Value) -> State {
     let (attempt, declines, retry_at) = (state.whole().unwrap(), state.whole().unwrap(), state.whole().unwrap());
     let bought = state.credit().unwrap();
     let pending = pending(account, state.list().unwrap());
+    let terms = terms.unwrap_or_else(|| user_terms(&mut state));
     State {
         account: account.into(),
         created,
@@ -115,6 +119,15 @@ pub fn of_dump(account: &str, dump: Value) -> State {
         ops,
         events: Vec::new(),
     }
+}
+
+/// What a user's state says of the terms: its cap.
+fn user_terms(state: &mut Answer) -> Terms {
+    let (suspended, returns) = (state.is_set().unwrap(), state.is_set().unwrap());
+    let (credit_line, kind, limit) = (state.credit().unwrap(), state.number().unwrap(), state.credit().unwrap());
+    assert!(!suspended && kind == 1, "a cap pauses");
+    let reclaim_mode = if returns { ReclaimMode::Return } else { ReclaimMode::Limbo };
+    Terms { mode: Mode::Postpaid, credit_line, monthly_limit: Some(limit), reclaim_mode, ..Terms::default() }
 }
 
 fn past(mut flat: Answer) -> Vec<(u32, Credit)> {
