@@ -1,6 +1,78 @@
 //! Users with a spend cap. Requests of 1000+500 cost $0.005 at most; prices as in `scripts.rs`.
 
-use super::world::check;
+use std::sync::Arc;
+
+use super::world::{ACCOUNT, World, check};
+use crate::decision::users::UserCaps;
+use crate::decision::{Credit, Month};
+use crate::ledger::hold::Hold;
+use crate::pool::message::UserCap;
+use crate::pool::{Pool, SessionId, SyncRequest, pool_of_user};
+
+impl World {
+    pub(super) fn change_caps(&mut self, change: impl FnOnce(&mut UserCaps)) {
+        change(self.terms.user_caps.get_or_insert_default());
+    }
+
+    /// Another sidecar spends for a user, as far as the pool lets it.
+    pub(super) fn elsewhere(&mut self, user: &str, amount: Credit) -> String {
+        let name: Arc<str> = pool_of_user(ACCOUNT, user).into();
+        let pool = self.users.entry(Arc::clone(&name)).or_insert_with(|| Pool::of_user(name, self.now.unix));
+        let session = SessionId { node: "other".into(), run: 9 };
+        let limit = self.terms.user_caps.as_ref().and_then(|caps| caps.in_force(user)).unwrap_or(Credit::MAX);
+        let cap = Some(UserCap { limit, reclaim_mode: self.terms.reclaim_mode });
+        let quiet = SyncRequest { terms_known: self.versions, cap, ..hello(self.elsewhere_seq) };
+        let asks = SyncRequest { want: amount, need: amount, used: self.spent_elsewhere, ..quiet };
+        let granted = pool.sync(&session, &asks, &self.rules, self.now.unix).unwrap().granted;
+        self.elsewhere_seq += 2;
+        let rights = granted.minus(self.spent_elsewhere);
+        if rights < amount {
+            return format!("lent {rights}");
+        }
+        self.spent_elsewhere = self.spent_elsewhere.plus(amount);
+        let tells = SyncRequest { seq: asks.seq + 1, used: self.spent_elsewhere, ..quiet };
+        pool.sync(&session, &tells, &self.rules, self.now.unix).unwrap();
+        String::new()
+    }
+
+    pub(super) fn user_sums(&self, user: &str) -> String {
+        let Some(pool) = self.users.get(pool_of_user(ACCOUNT, user).as_str()) else { return "unknown".into() };
+        let summary = pool.summary(self.now.unix);
+        format!("used {} leased {} month {} {}", summary.used, summary.leased, summary.month, summary.month_used)
+    }
+
+    /// Holds add up to what their users hold.
+    pub(super) fn audit_users(&self) {
+        let shard = self.ledger.shard_of(ACCOUNT);
+        for (index, user) in shard.accounts.iter().filter(|(_, account)| account.is_user()) {
+            let is_theirs = |hold: &&Hold| hold.user.is_some_and(|place| place.index() == index);
+            let open: Vec<_> = shard.holds.all_open().map(|(_, hold)| hold).filter(is_theirs).collect();
+            let held = open.iter().fold(Credit::ZERO, |sum, hold| sum.plus(hold.cost));
+            assert_eq!((held, open.len()), (user.lease.held, usize::try_from(user.open).unwrap()));
+        }
+    }
+}
+
+/// The first words of another session.
+fn hello(seq: u64) -> SyncRequest {
+    SyncRequest {
+        generation: 1,
+        seq,
+        used: Credit::ZERO,
+        returned: Credit::ZERO,
+        granted_known: Credit::ZERO,
+        reclaimed_known: Credit::ZERO,
+        want: Credit::ZERO,
+        need: Credit::ZERO,
+        month: Month::default(),
+        used_before: Credit::ZERO,
+        terms_known: 0,
+        silence: None,
+        declare: false,
+        bye: false,
+        cap: None,
+    }
+}
 
 #[test]
 fn a_user_needs_rights_of_the_account_and_of_the_cap() {

@@ -9,13 +9,12 @@ use super::words::{answered, duration, ended, error_word, said, told, usage, usd
 use crate::clock::{Now, Time, UnixMs};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::{FailurePolicy, Mode, Terms};
-use crate::decision::users::{UserCaps, UserGroup};
+use crate::decision::users::UserGroup;
 use crate::decision::{Ask, Catalogue, Credit, Month, Prompt, RequestId, ServiceTier};
-use crate::ledger::hold::Hold;
 use crate::ledger::lease::Lease;
 use crate::ledger::{Allowance, Checked, Extended, Ledger, LedgerSettings, WithoutHold};
-use crate::pool::message::{Group, UserCap};
-use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId, pool_of_user, user_of};
+use crate::pool::message::Group;
+use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId, user_of};
 
 pub(super) const ACCOUNT: &str = "acme";
 pub(super) const MODEL: &str = "qwen-3.8-max";
@@ -28,14 +27,14 @@ pub(super) struct World {
     pub(super) rules: PoolRules,
     pub(super) now: Now,
     paid: Credit,
-    terms: Terms,
-    versions: u64,
+    pub(super) terms: Terms,
+    pub(super) versions: u64,
     /// A round whose replies are on their way.
     late: Vec<(Now, Vec<Reply>)>,
     snapshot: Option<Pool>,
     /// What another sidecar spent for users, and what it said last.
-    spent_elsewhere: Credit,
-    elsewhere_seq: u64,
+    pub(super) spent_elsewhere: Credit,
+    pub(super) elsewhere_seq: u64,
 }
 
 pub(super) fn settings() -> LedgerSettings {
@@ -185,37 +184,6 @@ impl World {
         let terms = self.terms.clone();
         self.pool.as_mut().unwrap().configure(self.versions, terms, &self.rules, self.now.unix);
         String::new()
-    }
-
-    fn change_caps(&mut self, change: impl FnOnce(&mut UserCaps)) {
-        change(self.terms.user_caps.get_or_insert_default());
-    }
-
-    /// Another sidecar spends for a user, as far as the pool lets it.
-    fn elsewhere(&mut self, user: &str, amount: Credit) -> String {
-        let name: Arc<str> = pool_of_user(ACCOUNT, user).into();
-        let pool = self.users.entry(Arc::clone(&name)).or_insert_with(|| Pool::of_user(name, self.now.unix));
-        let session = SessionId { node: "other".into(), run: 9 };
-        let limit = self.terms.user_caps.as_ref().and_then(|caps| caps.in_force(user)).unwrap_or(Credit::MAX);
-        let cap = Some(UserCap { limit, reclaim_mode: self.terms.reclaim_mode });
-        let quiet = crate::pool::SyncRequest { terms_known: self.versions, cap, ..hello(self.elsewhere_seq) };
-        let asks = crate::pool::SyncRequest { want: amount, need: amount, used: self.spent_elsewhere, ..quiet };
-        let granted = pool.sync(&session, &asks, &self.rules, self.now.unix).unwrap().granted;
-        self.elsewhere_seq += 2;
-        let rights = granted.minus(self.spent_elsewhere);
-        if rights < amount {
-            return format!("lent {rights}");
-        }
-        self.spent_elsewhere = self.spent_elsewhere.plus(amount);
-        let tells = crate::pool::SyncRequest { seq: asks.seq + 1, used: self.spent_elsewhere, ..quiet };
-        pool.sync(&session, &tells, &self.rules, self.now.unix).unwrap();
-        String::new()
-    }
-
-    fn user_sums(&self, user: &str) -> String {
-        let Some(pool) = self.users.get(pool_of_user(ACCOUNT, user).as_str()) else { return "unknown".into() };
-        let summary = pool.summary(self.now.unix);
-        format!("used {} leased {} month {} {}", summary.used, summary.leased, summary.month, summary.month_used)
     }
 
     pub(super) fn wait(&mut self, word: &str) -> String {
@@ -487,40 +455,6 @@ impl World {
         let held = open.fold(Credit::ZERO, |sum, (_, hold)| sum.plus(hold.cost));
         assert_eq!(held, account.lease.held, "open holds add up to what is held");
         account.assert_invariants();
-    }
-}
-
-impl World {
-    /// Holds add up to what their users hold.
-    fn audit_users(&self) {
-        let shard = self.ledger.shard_of(ACCOUNT);
-        for (index, user) in shard.accounts.iter().filter(|(_, account)| account.is_user()) {
-            let is_theirs = |hold: &&Hold| hold.user.is_some_and(|place| place.index() == index);
-            let open: Vec<_> = shard.holds.all_open().map(|(_, hold)| hold).filter(is_theirs).collect();
-            let held = open.iter().fold(Credit::ZERO, |sum, hold| sum.plus(hold.cost));
-            assert_eq!((held, open.len()), (user.lease.held, usize::try_from(user.open).unwrap()));
-        }
-    }
-}
-
-/// The first words of another session.
-fn hello(seq: u64) -> crate::pool::SyncRequest {
-    crate::pool::SyncRequest {
-        generation: 1,
-        seq,
-        used: Credit::ZERO,
-        returned: Credit::ZERO,
-        granted_known: Credit::ZERO,
-        reclaimed_known: Credit::ZERO,
-        want: Credit::ZERO,
-        need: Credit::ZERO,
-        month: Month::default(),
-        used_before: Credit::ZERO,
-        terms_known: 0,
-        silence: None,
-        declare: false,
-        bye: false,
-        cap: None,
     }
 }
 

@@ -14,14 +14,14 @@ use super::super::scripts::{AMOUNT, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
 use super::dice::Dice;
+use super::drawn::{cap, rules, terms};
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
 use super::tenant::Tenant;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
-use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal, UserCap};
+use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId, SyncRequest, account_of};
 use crate::reconcile::embedded::Rules;
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError, UserRecord};
@@ -463,11 +463,6 @@ impl World {
     }
 }
 
-fn cap(dice: &mut Dice, scale: i64) -> UserCap {
-    let limit = *dice.one(&[0, scale, scale / 2, Credit::MAX.nanos()]);
-    UserCap { limit: Credit::from_nanos(limit), reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]) }
-}
-
 fn place(account: &str) -> usize {
     ACCOUNTS.iter().position(|name| *name == account).unwrap()
 }
@@ -481,41 +476,4 @@ fn record(pool: &Pool, now: UnixMs) -> AccountRecord {
 fn compare_records(got: Result<AccountRecord, StoreError>, expected: Result<AccountRecord, StoreError>) {
     let told = |result: Result<AccountRecord, StoreError>| result.map_err(|error| error.to_string());
     assert_eq!(told(got), told(expected));
-}
-
-fn terms(dice: &mut Dice, scale: i64) -> Terms {
-    let mut money = |most| Credit::from_nanos(dice.amount(most));
-    let (line, limit, minimum, amount, cap) =
-        (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
-    let top_up = TopUpTerms { minimum, amount, monthly_cap: dice.once_in(3).then_some(cap) };
-    Terms {
-        mode: *dice.one(&[Mode::Prepaid, Mode::Postpaid, Mode::Contract]),
-        suspension: if dice.once_in(8) { Suspension::Abuse } else { Suspension::None },
-        payment_method: !dice.once_in(4),
-        monthly_limit: dice.once_in(2).then_some(limit),
-        credit_line: line,
-        top_up: dice.once_in(2).then_some(top_up),
-        reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]),
-        ..Terms::default()
-    }
-}
-
-/// The default numbers, or some of them so small that every bound is met.
-fn rules(dice: &mut Dice) -> Rules {
-    let mut rules = Rules::default();
-    let pool = &mut rules.pool;
-    if dice.once_in(4) {
-        return rules;
-    }
-    pool.lease_max = Credit::from_nanos(*dice.one(&[100, 5_000_000_000, 1_000_000_000_000_000_000]));
-    pool.lease_parts = *dice.one(&[1, 3, 10]);
-    pool.sessions_max = *dice.one(&[3, 6, 4_096]);
-    pool.reap_max = *dice.one(&[1, 2, 4]);
-    pool.months_kept = *dice.one(&[0, 1, 12]);
-    pool.dust = Credit::from_nanos(*dice.one(&[0, 5, 1_200_000]));
-    pool.request_typical = Credit::from_nanos(*dice.one(&[1, 12_000_000]));
-    pool.sync_spacing = Duration::from_millis(*dice.one(&[1, 900]));
-    pool.sync_spacing_healthy = Duration::from_millis(*dice.one(&[1, 700]));
-    pool.thresholds = dice.one(&[vec![80, 100], vec![], vec![100, 1, 50]]).clone();
-    rules
 }

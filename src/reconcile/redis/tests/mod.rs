@@ -5,6 +5,7 @@ mod buckets;
 mod call;
 mod dice;
 mod difference;
+mod drawn;
 mod guest;
 mod mutants;
 mod replaced;
