@@ -8,6 +8,7 @@ pub mod client;
 pub mod demo;
 mod output;
 mod terms;
+mod users;
 
 pub use client::CliError;
 

@@ -4,6 +4,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::output::{Sheet, Value, grouped};
+use super::users::{UserTerms, cap_rows};
 use crate::transport::proto::tollgate::{
     Account, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
 };
@@ -63,6 +64,8 @@ pub struct Terms {
     /// Back to the adaptive limit for a model
     #[arg(long, value_name = "MODEL")]
     no_limit: Vec<String>,
+    #[command(flatten)]
+    users: UserTerms,
 }
 
 const TIERS: [&str; 7] = ["derived", "none", "one", "two", "three", "four", "unlimited"];
@@ -114,6 +117,7 @@ impl Terms {
             shadow: self.shadow,
             custom_limits: self.limit.iter().cloned().collect(),
             remove_custom_limits: self.no_limit.clone(),
+            ..self.users.change()
         }
     }
 }
@@ -128,6 +132,7 @@ pub fn sheet(account: &Account) -> Sheet {
     for (model, limits) in &account.custom_limits {
         sheet.row("custom limit", Value::text(format!("{model}: {}", triple(limits))));
     }
+    account.user_caps.iter().for_each(|caps| cap_rows(&mut sheet, caps));
     sheet.row("created", Value::text(&account.created_at));
     sheet
 }

@@ -11,7 +11,7 @@ use super::hold::{Hold, HoldKey};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
 use super::standing::{balance, limits, standing};
-use super::users::Asker;
+use super::users::{Asker, Payer};
 use super::{Allowance, lease};
 use crate::clock::{Now, Time};
 use crate::decision::catalogue::GeneratedHold;
@@ -89,7 +89,8 @@ impl Shard {
         now: Now,
     ) -> Option<(Standing, Option<Place>)> {
         let mut full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
-        let user = match self.asker(rules, index, question, now) {
+        let payer = Payer { account: question.ask.account, hash: question.hash, user: question.ask.user };
+        let user = match self.asker(rules, index, payer, now) {
             Asker::Uncapped => None,
             Asker::User(place) => Some(place),
             Asker::Crowded => {

@@ -136,6 +136,8 @@ impl Shard {
         account.open = account.open.saturating_add(1);
         self.open.up(&rules.holds_open);
         let past = hold.end(account, End::Settled, Some(usage), now.time);
+        let cost = (past.ended().cost, hold.month);
+        self.book_without_hold(rules, (key.account, fallback.user), cost, now);
         let sought = self.holds.seek(key);
         Ok(self.remember(rules, &sought, (past, None), now.time))
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::account::{Account, Refused};
-use super::check::Question;
 use super::compact::Place;
 use super::lease::{Lease, sum};
 use super::shard::{Rules, Shard};
@@ -28,6 +27,15 @@ pub(super) enum Asker {
     Crowded,
 }
 
+/// Who pays, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct Payer<'a> {
+    pub(super) account: &'a str,
+    /// Of the account's name.
+    pub(super) hash: u64,
+    pub(super) user: Option<&'a str>,
+}
+
 /// What an entry takes over from its account.
 struct Parent {
     terms: Arc<Terms>,
@@ -38,16 +46,18 @@ struct Parent {
 
 impl Shard {
     /// The entry of the user who asks, made if it is new, as the account's newest terms have it.
-    pub(super) fn asker(&mut self, rules: &Rules, index: u32, question: Question<'_>, now: Now) -> Asker {
-        let Some(user) = question.ask.user else { return Asker::Uncapped };
+    pub(super) fn asker(&mut self, rules: &Rules, index: u32, payer: Payer<'_>, now: Now) -> Asker {
+        let Some(user) = payer.user else { return Asker::Uncapped };
         let terms = self.account(index).and_then(|account| account.terms.as_deref());
         let caps = terms.and_then(|terms| terms.user_caps.as_deref());
         if caps.and_then(|caps| caps.in_force(user)).is_none() {
             return Asker::Uncapped;
         }
-        let hash = rules.hash_user(question.hash, user);
-        let known = self.find_user(hash, question.ask.account, user);
-        let Some(place) = known.or_else(|| self.add_user(rules, hash, question, now)) else { return Asker::Crowded };
+        let hash = rules.hash_user(payer.hash, user);
+        let known = self.find_user(hash, payer.account, user);
+        let Some(place) = known.or_else(|| self.add_user(rules, hash, pool_of_user(payer.account, user), now)) else {
+            return Asker::Crowded;
+        };
         self.follow_parent(place, index, now.time);
         Asker::User(Place::of(place))
     }
@@ -155,11 +165,26 @@ impl Shard {
         self.reschedule_used(rules, place.index(), now);
     }
 
+    /// Books usage of a request that has no hold here: all of it may lie beyond what the user's pool lent.
+    pub(super) fn book_without_hold(
+        &mut self,
+        rules: &Rules,
+        (index, user): (u32, Option<&str>),
+        cost: (Credit, Month),
+        now: Now,
+    ) {
+        let Some(account) = self.account(index).map(|account| Arc::clone(&account.name)) else { return };
+        let payer = Payer { account: &account, hash: rules.hash(&account), user };
+        if let Asker::User(place) = self.asker(rules, index, payer, now) {
+            self.book_for_user(rules, place, cost, now.time);
+        }
+    }
+
     fn user_mut(&mut self, place: Place) -> &mut Account {
         self.account_mut(place.index()).expect("a user outlives the holds that name it")
     }
 
-    fn add_user(&mut self, rules: &Rules, hash: u64, question: Question<'_>, now: Now) -> Option<u32> {
+    fn add_user(&mut self, rules: &Rules, hash: u64, name: String, now: Now) -> Option<u32> {
         if !Rules::take_place(&rules.users, rules.settings.accounts_max / 2) {
             return None;
         }
@@ -167,7 +192,7 @@ impl Shard {
             Rules::leave_place(&rules.users);
             return None;
         }
-        let mut user = Account::new(&pool_of_user(question.ask.account, question.ask.user?), now);
+        let mut user = Account::new(&name, now);
         user.declared = rules.declared.load(Ordering::Relaxed);
         Some(self.add(rules, hash, user))
     }

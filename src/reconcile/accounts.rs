@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 
 #[cfg(test)]
 mod tests;
+pub mod users;
 
 /// The operators' door to accounts, keys and credits.
 pub struct Accounts {
@@ -160,6 +161,7 @@ impl Accounts {
         faults.extend(self.monthly_limit_fault(terms, lifetime_paid));
         faults.extend(credit_line_fault(terms));
         faults.extend(top_up_faults(terms));
+        faults.extend(users::faults(terms));
         for name in terms.custom_limits.keys() {
             if self.catalogue.model_id(name.strip_suffix(":fast").unwrap_or(name)).is_none() {
                 let message = format!("{name:?} is no model of the catalogue; write a model's name, or name:fast");

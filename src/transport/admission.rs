@@ -62,7 +62,8 @@ impl Admission for Wire {
         let request = request.into_inner();
         let (account, id) = hold(request.hold.as_ref())?;
         let service_tier = service_tier(request.service_tier)?;
-        let fallback = (!request.model.is_empty()).then_some(WithoutHold { model: &request.model, service_tier });
+        let user = user(&request.user)?;
+        let fallback = (!request.model.is_empty()).then_some(WithoutHold { model: &request.model, service_tier, user });
         let settled = self.gate.settle(account, id, usage(request.usage)?, fallback).await;
         let ended = settled.map_err(|error| hold_status(&error))?;
         Ok(Response::new(api::SettleResponse { ended: Some(ended_message(ended)) }))
@@ -152,12 +153,7 @@ fn ask(request: &api::AdmitRequest, id: RequestId) -> Result<Ask<'_>, Status> {
     if request.model.is_empty() {
         return Err(missing("model"));
     }
-    let user = match request.user.as_str() {
-        "" => None,
-        user => Some(user_name(user.as_bytes()).ok_or_else(|| {
-            Status::invalid_argument("user is no name; send 1 to 128 bytes without control characters, or none")
-        })?),
-    };
+    let user = user(&request.user)?;
     let prompt = match request.prompt.ok_or_else(|| missing("prompt_tokens or prompt_bytes"))? {
         PromptField::PromptTokens(tokens) => Prompt::Tokens(tokens.into()),
         PromptField::PromptBytes(bytes) => Prompt::Bytes(bytes),
@@ -215,6 +211,12 @@ fn usage(usage: Option<api::Usage>) -> Result<Usage, Status> {
 
 fn missing(field: &str) -> Status {
     Status::invalid_argument(format!("{field} is missing; it is required"))
+}
+
+/// The user of an ask; none where it is empty.
+fn user(name: &str) -> Result<Option<&str>, Status> {
+    let bad = || Status::invalid_argument("user is no name; send 1 to 128 bytes without control characters, or none");
+    if name.is_empty() { Ok(None) } else { user_name(name.as_bytes()).map(Some).ok_or_else(bad) }
 }
 
 fn bad_account() -> Status {

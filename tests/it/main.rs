@@ -20,3 +20,4 @@ mod redis;
 mod sdk;
 mod servers;
 mod trouble;
+mod users;

@@ -160,7 +160,7 @@ impl Request {
 
     pub fn without_hold(&self) -> WithoutHold<'static> {
         let (model, service_tier, _) = OFFERS[self.offer];
-        WithoutHold { model, service_tier }
+        WithoutHold { model, service_tier, user: None }
     }
 
     pub fn usage(&self, generated: u64) -> Usage {

@@ -249,11 +249,12 @@ fn extensions_overruns_and_late_settles_count_for_the_user() {
          wait 6s
          sweep
          settle r1 1000/0/1500 => settled $0.011 over $0.003
+         book r0b 100/0/0 user=alice => settled $0.0002 over $0.0002
          serve r2 1000+500 user=alice => admitted $0.005 out 500
          settle r2 1000/0/1000 => settled $0.008 over $0.003
          wait 2s
          round
-         user alice => used $0.019 leased $0.00 month 2026-10 $0.019",
+         user alice => used $0.0192 leased $0.00 month 2026-10 $0.0192",
     );
 }
 

@@ -332,7 +332,8 @@ impl World {
     }
 
     fn settle(&self, words: &[&str], without_hold: bool) -> String {
-        let fallback = WithoutHold { model: MODEL, service_tier: ServiceTier::Standard };
+        let user = words.iter().find_map(|word| word.strip_prefix("user="));
+        let fallback = WithoutHold { model: MODEL, service_tier: ServiceTier::Standard, user };
         let fallback = without_hold.then_some(fallback);
         ended(self.ledger.settle(ACCOUNT, id_of(words[0]), usage(words[1]), fallback, self.now))
     }

@@ -3,12 +3,13 @@
 use rust_decimal::Decimal;
 use tonic::Status;
 
+use super::users;
 use crate::decision::Credit;
 use crate::decision::terms::{FailurePolicy, Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
 use crate::transport::proto::tollgate as api;
 
 /// What removes an amount that may be absent.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// What a new account begins with: the defaults of the mode that it will have.
 pub(super) fn initial(change: &api::TermsChange) -> Result<Terms, Status> {
@@ -43,6 +44,13 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange) -> Result<Term
     terms.billing_profile = change.billing_profile.unwrap_or(terms.billing_profile);
     terms.shadow = change.shadow.unwrap_or(terms.shadow);
     terms.top_up = top_up(terms.top_up, change.top_up, change.remove_top_up)?;
+    let users = users::Change {
+        default: change.user_cap_default,
+        groups: change.user_groups,
+        remove_groups: change.remove_user_groups,
+        overrides: change.user_cap_overrides,
+    };
+    terms.user_caps = users::changed(terms.user_caps, users)?;
     for name in change.remove_custom_limits {
         terms.custom_limits.remove(name.as_str());
     }
@@ -140,6 +148,6 @@ fn unknown(field: &str, known: &str) -> Status {
     invalid(field, format!("is not known here; send {known}"))
 }
 
-fn invalid(field: &str, why: impl std::fmt::Display) -> Status {
+pub(super) fn invalid(field: &str, why: impl std::fmt::Display) -> Status {
     Status::invalid_argument(format!("{field}: {why}"))
 }
