@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cashier::settings::CashierSettings;
 use crate::decision::Catalogue;
 use crate::fields::{Faults, Reader};
 use crate::gate::GateSettings;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub catalogue: Arc<Catalogue>,
     pub transport: TransportSettings,
     pub gate: GateSettings,
+    /// `None` where the cashier has nobody to call.
+    pub cashier: Option<CashierSettings>,
     pub round: RoundSettings,
     pub ledger: LedgerSettings,
     pub workers: usize,

@@ -11,15 +11,21 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Now, Time};
 use crate::decision::{Ask, Catalogue, Credit, Denial, Reason, RequestId, Short, Usage};
-use crate::ledger::{Allowance, Answer, Checked, Ended, Extended, HoldError, Ledger, Verdict, WithoutHold};
+use crate::ledger::{
+    Allowance, Answer, Checked, Ended, Explained, Extended, Here, HoldError, Ledger, Verdict, WithoutHold,
+};
 use crate::pool::SessionId;
 use crate::reconcile::keys::Keys;
 use crate::reconcile::store::KeyDigest;
 use crate::reconcile::{Asked, Rounds};
 use crate::telemetry;
+use denials::Denials;
 
+mod denials;
 #[cfg(test)]
 mod tests;
+
+pub use denials::Noted;
 
 pub use crate::reconcile::keys::KeyOwner;
 
@@ -55,6 +61,7 @@ pub struct Gate {
     clock: Clock,
     settings: GateSettings,
     series: Series,
+    denials: Denials,
 }
 
 /// What the gate ties together.
@@ -86,7 +93,8 @@ impl Gate {
     /// Install the metrics recorder first: the series are looked up here, once.
     pub fn new(parts: GateParts, settings: GateSettings) -> Self {
         let GateParts { ledger, rounds, keys, catalogue, session, clock } = parts;
-        Self { ledger, rounds, keys, catalogue, session, clock, settings, series: Series::register() }
+        let (series, denials) = (Series::register(), Denials::default());
+        Self { ledger, rounds, keys, catalogue, session, clock, settings, series, denials }
     }
 
     /// May this request run?
@@ -101,7 +109,7 @@ impl Gate {
     /// May this request run? From memory alone; what is lacking was noted, and [`Gate::check_later`] gets it.
     pub fn check_now(&self, ask: &Ask<'_>, began: Now) -> Result<Answer, Lack> {
         let answer = answered(self.ledger.check(ask, began))?;
-        self.series.decided(&answer, self.clock.time().since(began.time));
+        self.decided(ask, &answer, began.time);
         Ok(answer)
     }
 
@@ -112,16 +120,19 @@ impl Gate {
             Err(Unhelped::Outrun(short)) => denied(outrun(short)),
             Err(Unhelped::Away) => self.without_pool(ask),
         };
-        self.series.decided(&answer, self.clock.time().since(began));
+        self.decided(ask, &answer, began);
         answer
     }
 
-    /// Why it would be admitted or denied now; changes nothing.
-    pub async fn explain(&self, ask: &Ask<'_>) -> Answer {
-        let explain = |now| answered(self.ledger.explain(ask, now));
+    /// Why it would be admitted or denied now. Changes nothing; an account that is not known here is loaded for it.
+    pub async fn explain(&self, ask: &Ask<'_>) -> Explained {
+        let explain = |now| self.ledger.explain(ask, now).ok_or(Lack::Account);
         match explain(self.clock.now()) {
-            Ok(answer) => answer,
-            Err(lack) => self.ask_pool(ask.account, lack, explain).await.unwrap_or_else(|why| denied(why.denial())),
+            Ok(explained) => explained,
+            Err(lack) => {
+                let explained = self.ask_pool(ask.account, lack, explain).await;
+                explained.unwrap_or_else(|why| Explained { answer: denied(why.denial()), why: None })
+            }
         }
     }
 
@@ -187,6 +198,11 @@ impl Gate {
         self.clock.now()
     }
 
+    /// How an account stands in this sidecar, and what it was denied here, newest first.
+    pub fn inspect(&self, account: &str) -> (Option<Here>, Vec<Noted>) {
+        (self.ledger.inspect(account, self.clock.now()), self.denials.of(account))
+    }
+
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
@@ -226,6 +242,15 @@ impl Gate {
             }
         }
         Err(why)
+    }
+
+    /// Counts an answer, and notes it if it is a denial.
+    fn decided(&self, ask: &Ask<'_>, answer: &Answer, began: Time) {
+        let now = self.clock.time();
+        self.series.decided(answer, now.since(began));
+        if let Verdict::Denied(denial) = &answer.verdict {
+            self.denials.note(ask, denial, now);
+        }
     }
 
     /// The account's failure policy: neither a lease nor the pool vouches for the ask.

@@ -10,6 +10,7 @@ pub mod decision;
 pub mod ledger;
 pub mod pool;
 
+pub mod cashier;
 pub mod gate;
 pub mod reconcile;
 

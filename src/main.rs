@@ -12,6 +12,7 @@ use tollgate::cli::audit::{self, Audit, Found};
 mod serve;
 
 use serve::Serve;
+use serve::cashier::Cashier;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,6 +28,7 @@ struct Tollgate {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(Serve),
+    Cashier(Cashier),
     Admit(Admit),
     Explain(Explain),
     Account(AccountCommand),
@@ -39,6 +41,7 @@ const NO: u8 = 3;
 fn main() -> ExitCode {
     match Tollgate::parse().command {
         Command::Serve(command) => ended(serve::serve(command)),
+        Command::Cashier(command) => ended(serve::cashier::cashier(command)),
         Command::Admit(command) => answered(asked(admit::admit(&command))),
         Command::Explain(command) => answered(asked(admit::explain(&command))),
         Command::Account(command) => ended(asked(account::run(&command)).and_then(|text| Ok(print(&text)?))),

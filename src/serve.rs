@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::BuildError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tollgate::cashier::TrustError;
 use tollgate::cli::{CliError, demo};
 use tollgate::config::table::Flags;
 use tollgate::config::{self, Settings, Sources, StoreAt};
@@ -20,6 +21,7 @@ use tollgate::transport::serve::{Health, ServeError};
 
 use crate::{background, print};
 
+pub mod cashier;
 mod ports;
 mod rooms;
 
@@ -58,6 +60,10 @@ pub enum Failure {
     Store(#[from] OpenError),
     #[error("the store's server cannot be asked: {0}; correct the setting store")]
     Server(String),
+    #[error("webhooks cannot be called: {0}")]
+    Trust(#[from] TrustError),
+    #[error("{0}")]
+    NoCashier(&'static str),
     #[error("{at} is in use by another program; stop that one, or listen elsewhere with {flag}")]
     Busy { at: String, flag: &'static str },
     #[error("cannot listen on {at}: {cause}; listen elsewhere with {flag}")]
@@ -108,6 +114,7 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
     tokio::spawn(serve_http(pages, ports.http_listener.try_clone()?, until(loops_stop)));
     let (stop_serving, serving_stop) = watch::channel(false);
     let mut servers = rooms.start_servers(&settings, &mut ports, &health, &serving_stop)?;
+    let buying = rooms.spawn_cashier(&serving_stop);
     step_back();
 
     let show = Show { ready: &ready, warn, is_demo };
@@ -126,6 +133,7 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
         while let Ok(Some(ended)) = timeout_at(deadline - settings.drain / 5, servers.recv()).await {
             served = std::mem::replace(&mut served, Ok(())).and(ended);
         }
+        drop(timeout_at(deadline - settings.drain / 5, buying).await);
         stop_loops.send_replace(true);
         drop(timeout_at(deadline, rounds).await);
         rooms.rounds.farewell(deadline).await

@@ -36,14 +36,24 @@ pub const POOL_AGE_SECONDS: &str = "tollgate_pool_age_seconds";
 pub const STORE_FAULT: &str = "tollgate_store_fault";
 pub const KEYS_UNKNOWN: &str = "tollgate_keys_unknown_total";
 pub const KEY_LOOKUPS_REFUSED: &str = "tollgate_key_lookups_refused_total";
+/// Label: `outcome` (`bought`, `declined`, `unknown`).
+pub const PURCHASES: &str = "tollgate_purchases_total";
+pub const PURCHASES_WAITING: &str = "tollgate_purchases_waiting";
+/// Label: `outcome` (`told`, `unheard`, `given_up`).
+pub const ALERTS: &str = "tollgate_alerts_total";
+pub const EVENTS_WAITING: &str = "tollgate_events_waiting";
+pub const EVENTS_AGE_SECONDS: &str = "tollgate_events_age_seconds";
+/// Label: `hook` (`payment`, `alerts`).
+pub const WEBHOOK_SECONDS: &str = "tollgate_webhook_seconds";
 
 /// Bucket bounds of each histogram, for the exporter.
 ///
 /// A decision from memory takes microseconds; one that asks the pool waits up to 50 ms. A round is one commit or one
-/// network round trip. A ratio of 1 is a hold that was used up exactly; above it lies overrun.
-pub const BUCKETS: [(&str, &[f64]); 3] = [
+/// network round trip. A webhook asks a payment provider, which takes seconds. A ratio of 1 is a hold that was used up exactly; above it lies overrun.
+pub const BUCKETS: [(&str, &[f64]); 4] = [
     (DECISION_SECONDS, &[0.000_002, 0.000_005, 0.000_01, 0.000_025, 0.000_1, 0.000_5, 0.002, 0.01, 0.025, 0.05, 0.1]),
     (ROUND_SECONDS, &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
+    (WEBHOOK_SECONDS, &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
     (SETTLED_TO_HELD, &[0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0]),
 ];
 
@@ -70,6 +80,12 @@ pub fn describe() {
     describe_gauge!(POOL_AGE_SECONDS, Unit::Seconds, "Since the store last answered a round or a probe.");
     describe_gauge!(STORE_FAULT, "1 where this is wrong with the store; the log says what to do about it.");
     describe_counter!(KEYS_UNKNOWN, "API keys presented that belong to nobody.");
+    describe_counter!(PURCHASES, "Purchases that the payment webhook was asked for, by what it answered.");
+    describe_gauge!(PURCHASES_WAITING, "Accounts whose auto top-up is under way or will be tried again.");
+    describe_counter!(ALERTS, "Alerts, by whether the alerts webhook took them.");
+    describe_gauge!(EVENTS_WAITING, "Events that nobody was told of yet.");
+    describe_gauge!(EVENTS_AGE_SECONDS, Unit::Seconds, "Age of the oldest event that nobody was told of yet.");
+    describe_histogram!(WEBHOOK_SECONDS, Unit::Seconds, "From calling a webhook to its answer or its failure.");
     describe_counter!(KEY_LOOKUPS_REFUSED, "Keys not looked up because too many look-ups were under way.");
 }
 

@@ -1,20 +1,28 @@
 //! `tollgate account …`: what an operator does with accounts, credits and keys of a running sidecar.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::client::{CliError, Connection, connect};
 use super::output::{Sheet, Value, table};
+use super::standing;
 use super::terms::{self, Terms};
 use super::users::user_list;
+use super::watch::watch;
 use crate::transport::proto::tollgate::accounts_client::AccountsClient;
 use crate::transport::proto::tollgate::{
     Account, AddCreditsRequest, ApiKey, CreateAccountRequest, CreateApiKeyRequest, CreditKind, GetAccountRequest,
-    ListAccountsRequest, ListApiKeysRequest, ListUsersRequest, RevokeApiKeyRequest, TermsChange, UpdateAccountRequest,
-    User,
+    InspectAccountRequest, InspectAccountResponse, ListAccountsRequest, ListApiKeysRequest, ListUsersRequest,
+    RevokeApiKeyRequest, Suspension, TermsChange, UpdateAccountRequest, User,
 };
+use tonic::Code;
 use tonic::transport::Channel;
 
 const SERVICE: &str = "tollgate.v1.Accounts";
+
+/// Others may change the same account meanwhile, but not all the time.
+const CHANGE_TRIES: u32 = 4;
 
 /// Create accounts, add credits, make keys, look at balances.
 #[derive(Args, Debug)]
@@ -48,11 +56,21 @@ enum What {
         terms: Box<Terms>,
     },
     /// Change an account's terms; what is not named stays as it is
-    Update {
+    #[command(alias = "update")]
+    Set {
         account: String,
         #[command(flatten)]
         terms: Box<Terms>,
     },
+    /// Deny all requests of an account, until it is resumed
+    Suspend {
+        account: String,
+        /// Why; what its requests are told
+        #[arg(long = "for", value_name = "WHY")]
+        why: Cause,
+    },
+    /// End a suspension
+    Resume { account: String },
     /// Add credits, as in `tollgate account credit acme 25`
     Credit {
         account: String,
@@ -66,8 +84,16 @@ enum What {
         #[arg(long)]
         promotional: bool,
     },
-    /// Show one account
-    Show { account: String },
+    /// Show one account: money, terms, leases by node, and what this sidecar holds, limits and denied
+    Show {
+        account: String,
+        /// Go on showing it: in place on a terminal, a line each time into a pipe
+        #[arg(long)]
+        watch: bool,
+        /// How often, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "watch", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        every: u64,
+    },
     /// List all accounts
     List,
     /// List an account's users with a cap: what it is, where it comes from, and what they spent in this month
@@ -75,6 +101,24 @@ enum What {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(Key),
+}
+
+/// Why an account is suspended.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Cause {
+    /// Its owner has to write to support
+    Abuse,
+    /// Its owner has to pay
+    FailedPayments,
+}
+
+impl Cause {
+    fn suspension(self) -> Suspension {
+        match self {
+            Self::Abuse => Suspension::Abuse,
+            Self::FailedPayments => Suspension::FailedPayments,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -111,13 +155,21 @@ pub async fn run(command: &AccountCommand) -> Result<String, CliError> {
         What::Create { account, starter_credit, terms } => {
             accounts.create(account, terms.change(), *starter_credit).await.map(shown)
         }
-        What::Update { account, terms } => accounts.update(account, terms).await.map(shown),
+        What::Set { account, terms } => accounts.change(account, &terms.change()).await.map(shown),
+        What::Suspend { account, why } => accounts.suspend(account, why.suspension()).await.map(shown),
+        What::Resume { account } => accounts.suspend(account, Suspension::None).await.map(shown),
         What::Credit { account, amount, purchase_id, promotional } => {
             let id = purchase_id.clone().map_or_else(super::random_id, Ok)?;
             let credited = accounts.credit(account, amount, &id, *promotional).await;
             credited.map(shown).map_err(|error| error.of_purchase(&id))
         }
-        What::Show { account } => accounts.get(account).await.map(shown),
+        What::Show { account, watch: true, every } => {
+            watch(&mut accounts, account, json, Duration::from_secs(*every)).await.map(|()| String::new())
+        }
+        What::Show { account, .. } => accounts
+            .inspect(account)
+            .await
+            .map(|(inspected, account)| standing::sheet(&inspected, &account).render(json)),
         What::List => Ok(account_list(&accounts.all().await?, json)),
         What::Users { account } => Ok(user_list(&accounts.users(account).await?, json)),
         What::Key(key) => accounts.key(key, json).await,
@@ -136,10 +188,25 @@ impl Accounts {
         self.content(reply.map(|reply| reply.into_inner().account))
     }
 
-    /// Reads the account's version and changes its terms against it.
-    async fn update(&mut self, account: &str, terms: &Terms) -> Result<Account, CliError> {
+    async fn suspend(&mut self, account: &str, suspension: Suspension) -> Result<Account, CliError> {
+        let change = TermsChange { suspension: Some(suspension.into()), ..TermsChange::default() };
+        self.change(account, &change).await
+    }
+
+    /// Reads the account's version and changes its terms against it; again where somebody else was faster.
+    async fn change(&mut self, account: &str, change: &TermsChange) -> Result<Account, CliError> {
+        for _ in 1..CHANGE_TRIES {
+            match self.change_once(account, change).await {
+                Err(CliError::Refused { code: Code::Aborted, .. }) => {}
+                changed => return changed,
+            }
+        }
+        self.change_once(account, change).await
+    }
+
+    async fn change_once(&mut self, account: &str, change: &TermsChange) -> Result<Account, CliError> {
         let version = self.get(account).await?.version;
-        let request = UpdateAccountRequest { account: account.to_owned(), version, terms: Some(terms.change()) };
+        let request = UpdateAccountRequest { account: account.to_owned(), version, terms: Some(change.clone()) };
         let reply = self.client.update_account(request).await;
         self.content(reply.map(|reply| reply.into_inner().account))
     }
@@ -159,6 +226,15 @@ impl Accounts {
     async fn get(&mut self, account: &str) -> Result<Account, CliError> {
         let reply = self.client.get_account(GetAccountRequest { account: account.to_owned() }).await;
         self.content(reply.map(|reply| reply.into_inner().account))
+    }
+
+    /// How an account stands at this moment, and the account itself.
+    pub async fn inspect(&mut self, account: &str) -> Result<(InspectAccountResponse, Account), CliError> {
+        let reply = self.client.inspect_account(InspectAccountRequest { account: account.to_owned() }).await;
+        self.content(reply.map(|reply| {
+            let mut inspected = reply.into_inner();
+            inspected.account.take().map(|account| (inspected, account))
+        }))
     }
 
     async fn all(&mut self) -> Result<Vec<Account>, CliError> {

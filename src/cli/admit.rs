@@ -5,6 +5,7 @@ use clap::Args;
 use super::ask::{self, Question};
 use super::client::{CliError, Connection, connect};
 use super::output::{Sheet, Value};
+use super::why;
 use crate::transport::proto::tollgate::admission_client::AdmissionClient;
 use crate::transport::proto::tollgate::admit_response::Result as Outcome;
 use crate::transport::proto::tollgate::{
@@ -25,7 +26,7 @@ pub struct Admit {
     settle: Option<Generated>,
 }
 
-/// Ask what `admit` would answer now. Changes nothing.
+/// Ask what `admit` would answer now, and why: each limit, where it comes from, and when it clears. Changes nothing.
 ///
 /// Exit status: 0 would be admitted, 3 would be denied, 1 no answer.
 #[derive(Args, Debug)]
@@ -80,8 +81,8 @@ pub async fn explain(command: &Explain) -> Result<Answered, CliError> {
     let request = ExplainRequest { ask: Some(question.ask()?) };
     let mut client = AdmissionClient::new(connection.channel.clone());
     let reply = client.explain(request).await.map_err(|status| connection.explain(&status))?.into_inner();
+    let sheet = why::sheet(&reply).ok_or_else(|| connection.empty())?;
     let answer = reply.answer.ok_or_else(|| connection.empty())?;
-    let sheet = ask::sheet(&answer).ok_or_else(|| connection.empty())?;
     Ok(answered(&answer, &[sheet], question.json))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tonic_types::{FieldViolation, StatusExt as _};
 
 /// The longest a command waits for a connection, and for an answer.
 const WAIT: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub enum CliError {
     Unsure { purchase_id: String, cause: Box<CliError> },
     #[error("the answer from {0} has no content; is it another version of tollgate?")]
     Empty(String),
+    #[error("standard output cannot be written: {0}")]
+    Output(std::io::Error),
     #[error("the system gave no random bytes for a request id ({0}); name one with `--request-id`")]
     NoRandom(#[from] getrandom::Error),
 }
@@ -57,6 +60,7 @@ impl CliError {
             | Self::Unreachable { .. }
             | Self::WrongPort { .. }
             | Self::Unsure { .. }
+            | Self::Output(_)
             | Self::NoRandom(_) => false,
         };
         if unsure { Self::Unsure { purchase_id: purchase_id.to_owned(), cause: Box::new(self) } } else { self }
@@ -86,7 +90,7 @@ impl Connection {
         } else if code == Code::Unavailable && std::error::Error::source(status).is_some() {
             CliError::Lost { address, cause: root_cause(status) }
         } else {
-            CliError::Refused { code, message: status.message().to_owned() }
+            CliError::Refused { code, message: told(status) }
         }
     }
 
@@ -94,6 +98,22 @@ impl Connection {
     pub fn empty(&self) -> CliError {
         CliError::Empty(self.address.clone())
     }
+}
+
+/// A failure as a person reads it: each field that is at fault on a line of its own, and whether to come back.
+fn told(status: &Status) -> String {
+    let details = status.get_error_details();
+    let mut text = match details.bad_request() {
+        Some(faults) if !faults.field_violations.is_empty() => {
+            let line = |fault: &FieldViolation| format!("\n  {}: {}", fault.field, fault.description);
+            format!("nothing was done{}", faults.field_violations.iter().map(line).collect::<String>())
+        }
+        Some(_) | None => status.message().to_owned(),
+    };
+    if let Some(wait) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        text.push_str(&format!("\nTry again in {} s.", wait.as_secs().max(1)));
+    }
+    text
 }
 
 /// The last error in the chain: the system's own words.

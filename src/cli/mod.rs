@@ -7,8 +7,11 @@ pub mod audit;
 pub mod client;
 pub mod demo;
 mod output;
+mod standing;
 mod terms;
 mod users;
+mod watch;
+mod why;
 
 pub use client::CliError;
 

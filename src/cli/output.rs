@@ -12,6 +12,8 @@ pub enum Value {
     Usd(String),
     Count(u64),
     Millis(u64),
+    /// So many milliseconds ago.
+    Ago(u64),
     /// Until waiting helps, in milliseconds; `None` where it does not.
     Wait(Option<u64>),
     /// What is left of a limit.
@@ -20,9 +22,16 @@ pub enum Value {
         per_minute: u64,
     },
     Flag(bool),
+    /// Nothing is known, or nothing applies.
+    Nothing,
 }
 
 impl Value {
+    /// A value, or nothing.
+    pub fn or_nothing(value: Option<Self>) -> Self {
+        value.unwrap_or(Self::Nothing)
+    }
+
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
@@ -37,22 +46,25 @@ impl Value {
             Self::Usd(usd) => dollars(usd),
             Self::Count(count) => grouped(*count),
             Self::Millis(millis) | Self::Wait(Some(millis)) => duration(*millis),
+            Self::Ago(millis) => format!("{} ago", duration(*millis)),
             Self::Wait(None) => "waiting does not help".into(),
             Self::Left { remaining, per_minute } => {
                 format!("{} of {} a minute left", grouped(*remaining), grouped(*per_minute))
             }
             Self::Flag(true) => "yes".into(),
             Self::Flag(false) => "no".into(),
+            Self::Nothing => "-".into(),
         }
     }
 
     fn for_programs(&self) -> Json {
         match self {
             Self::Text(text) | Self::Usd(text) => Json::from(text.as_str()),
-            Self::Count(number) | Self::Millis(number) => Json::from(*number),
+            Self::Count(number) | Self::Millis(number) | Self::Ago(number) => Json::from(*number),
             Self::Wait(millis) => Json::from(*millis),
             Self::Left { remaining, per_minute } => json!({"remaining": remaining, "per_minute": per_minute}),
             Self::Flag(flag) => Json::from(*flag),
+            Self::Nothing => Json::Null,
         }
     }
 
@@ -61,7 +73,8 @@ impl Value {
         match self {
             Self::Usd(_) => "_usd",
             Self::Millis(_) | Self::Wait(_) => "_ms",
-            Self::Text(_) | Self::Count(_) | Self::Left { .. } | Self::Flag(_) => "",
+            Self::Ago(_) => "_ms_ago",
+            Self::Text(_) | Self::Count(_) | Self::Left { .. } | Self::Flag(_) | Self::Nothing => "",
         }
     }
 }
@@ -71,6 +84,8 @@ impl Value {
 pub struct Sheet {
     headline: String,
     rows: Vec<(&'static str, Value)>,
+    /// Tables below the rows; for programs a list of objects each.
+    tables: Vec<Table>,
     /// Rows that only programs need: the headline says them already.
     unsaid: Vec<(&'static str, Value)>,
 }
@@ -97,6 +112,11 @@ impl Sheet {
         self.unsaid.extend(value.map(|value| (label, value)));
     }
 
+    /// A table below the rows, where it has any.
+    pub fn table(&mut self, table: Table) {
+        self.tables.push(table);
+    }
+
     /// For people, or as one line of JSON.
     pub fn render(&self, json: bool) -> String {
         if json { format!("{}\n", self.json()) } else { self.text() }
@@ -108,15 +128,47 @@ impl Sheet {
         for (label, value) in &self.rows {
             writeln!(text, "  {label:width$}  {}", value.for_people()).expect("a String takes everything");
         }
+        for table in self.tables.iter().filter(|table| !table.rows.is_empty()) {
+            write!(text, "\n{}", table.text()).expect("a String takes everything");
+        }
         text
     }
 
     /// One object; labels become names with the unit at their end.
     fn json(&self) -> Json {
-        let name = |label: &str, value: &Value| format!("{}{}", label.replace([' ', '-'], "_"), value.unit());
         let rows = self.unsaid.iter().chain(&self.rows);
-        Json::Object(rows.map(|(label, value)| (name(label, value), value.for_programs())).collect::<Map<_, _>>())
+        let mut object: Map<_, _> = rows.map(|(label, value)| (name(label, value), value.for_programs())).collect();
+        object.extend(self.tables.iter().map(|table| (table.name.to_owned(), table.json())));
+        Json::Object(object)
     }
+}
+
+/// Columns under a row of names.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// What programs find it under.
+    pub name: &'static str,
+    pub columns: &'static [&'static str],
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Table {
+    fn text(&self) -> String {
+        table(self.columns, &self.rows)
+    }
+
+    fn json(&self) -> Json {
+        let row = |row: &Vec<Value>| {
+            let named = self.columns.iter().zip(row).map(|(column, value)| (name(column, value), value.for_programs()));
+            Json::Object(named.collect())
+        };
+        Json::Array(self.rows.iter().map(row).collect())
+    }
+}
+
+/// A label as programs find it, with the unit at its end.
+fn name(label: &str, value: &Value) -> String {
+    format!("{}{}", label.replace([' ', '-'], "_"), value.unit())
 }
 
 /// Columns under a row of names. Amounts and counts stand to the right.
@@ -127,8 +179,8 @@ pub fn table(names: &[&str], rows: &[Vec<Value>]) -> String {
         cells.iter().map(cell).chain([names[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..names.len()).map(width).collect();
-    let right =
-        |column: usize| matches!(rows.first().and_then(|row| row.get(column)), Some(Value::Usd(_) | Value::Count(_)));
+    let is_number = |cell: Option<&Value>| matches!(cell, Some(Value::Usd(_) | Value::Count(_)));
+    let right = |column: usize| rows.iter().any(|row| is_number(row.get(column)));
 
     let head: Vec<String> = names.iter().map(|name| name.to_uppercase()).collect();
     let mut text = String::new();
@@ -143,7 +195,7 @@ pub fn table(names: &[&str], rows: &[Vec<Value>]) -> String {
 }
 
 /// `-12.5` as `-$12.50`.
-fn dollars(usd: &str) -> String {
+pub fn dollars(usd: &str) -> String {
     let (sign, usd) = usd.strip_prefix('-').map_or(("", usd), |usd| ("-", usd));
     let (whole, cents) = usd.split_once('.').unwrap_or((usd, ""));
     let whole = whole.parse().map_or_else(|_| whole.to_owned(), grouped);
@@ -164,7 +216,7 @@ pub fn grouped(count: u64) -> String {
 }
 
 /// Whole seconds where there are some, else milliseconds.
-fn duration(millis: u64) -> String {
+pub fn duration(millis: u64) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),
         _ if millis.is_multiple_of(1_000) => format!("{} s", grouped(millis / 1_000)),

@@ -39,6 +39,9 @@ pub struct Terms {
     /// Turn auto top-up off
     #[arg(long, conflicts_with = "top_up_amount")]
     no_top_up: bool,
+    /// Tell others when what is available falls to this, or "none"
+    #[arg(long, value_name = "USD|none")]
+    balance_alert: Option<String>,
     /// The tier, whatever was paid; "derived" follows what was paid
     #[arg(long, value_parser = word(TIERS, |name| Tier::from_str_name(&tagged("TIER", name))))]
     tier: Option<Tier>,
@@ -112,6 +115,7 @@ impl Terms {
                 monthly_cap: self.top_up_monthly_cap.clone(),
             }),
             remove_top_up: self.no_top_up,
+            balance_alert: self.balance_alert.clone(),
             failure_policy: self.failure_policy.map(Into::into),
             reclaim_mode: self.reclaim.map(Into::into),
             shadow: self.shadow,
@@ -156,13 +160,14 @@ fn term_rows(sheet: &mut Sheet, account: &Account) {
     sheet.row("payment method", Value::Flag(account.payment_method));
     sheet.row("billing profile", Value::Flag(account.billing_profile));
     sheet.row("counts for tier", Value::usd(&account.lifetime_paid));
-    if account.tier_override() != Tier::Unspecified {
-        sheet.row("tier", Value::text(untagged(account.tier_override().as_str_name(), "TIER_")));
-    }
+    let tier = untagged(account.tier().as_str_name(), "TIER_");
+    let origin = if account.tier_override() == Tier::Unspecified { "" } else { ", set by an operator" };
+    sheet.row("tier", Value::text(format!("{tier}{origin}")));
     if account.suspension() > Suspension::None {
         sheet.row("suspended", Value::text(untagged(account.suspension().as_str_name(), "SUSPENSION_")));
     }
     sheet.row("auto top-up", Value::text(account.top_up.as_ref().map_or("off".into(), top_up)));
+    sheet.row_if("balance alert", account.balance_alert.as_deref().map(Value::usd));
     sheet.row_if("top-up pending", account.topup_pending.as_deref().map(Value::text));
     sheet.row("failure policy", Value::text(untagged(account.failure_policy().as_str_name(), "FAILURE_POLICY_")));
     sheet.row("reclaim mode", Value::text(untagged(account.reclaim_mode().as_str_name(), "RECLAIM_MODE_")));
@@ -176,7 +181,7 @@ pub fn mode(account: &Account) -> String {
 }
 
 /// `MODE_PREPAID` as `prepaid`.
-fn untagged(name: &str, tag: &str) -> String {
+pub fn untagged(name: &str, tag: &str) -> String {
     name.trim_start_matches(tag).to_lowercase()
 }
 

@@ -9,6 +9,7 @@ use toml::Table;
 
 use super::table::{LOG_FORMATS, PROFILES, TOKEN_UNITS};
 use super::{Listeners, Settings, StoreAt};
+use crate::cashier::settings::{CashierSettings, Endpoint, Secrets};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::{Catalogue, Credit};
 use crate::fields::{Fault, Faults, Field, Fields, Reader};
@@ -25,8 +26,6 @@ use crate::transport::status::Profile;
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Locks that accounts are spread over: many more than threads, so that two rarely want the same.
-const SHARDS: usize = 256;
 /// A name that the store did not know may be created any moment.
 const UNKNOWN_KEEP: Duration = Duration::from_secs(5);
 
@@ -42,11 +41,13 @@ pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
     let wire = wire(section(reader, &mut top, "wire"));
     let check = section(reader, &mut top, "check");
     let gate = gate(check, section(reader, &mut top, "emergency"));
+    let cashier = cashier(section(reader, &mut top, "cashier"));
     let round = round(section(reader, &mut top, "round"));
     let hold = section(reader, &mut top, "hold");
     let sync_every = round.map_or(Duration::ZERO, |round| round.every);
-    let ledger = ledger(hold, section(reader, &mut top, "bounds"), sync_every);
     let workers = workers(&top.optional("workers"));
+    let bounds = section(reader, &mut top, "bounds");
+    let ledger = ledger(hold, bounds, sync_every, workers.unwrap_or(1));
     let drain = top.required("drain").duration(Duration::from_secs(1)..=HOUR);
     let node = node(&top.optional("node"));
     let (log_format, log_filter) = log(section(reader, &mut top, "log"));
@@ -57,6 +58,7 @@ pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
         catalogue: Arc::new(catalogue?),
         transport: TransportSettings { identity: identity?, ask: ask?, answer: answer?, wire: wire? },
         gate: gate?,
+        cashier: cashier?,
         round: round?,
         ledger: ledger?,
         workers: workers?,
@@ -260,6 +262,43 @@ fn gate(mut check: Fields<'_>, mut emergency: Fields<'_>) -> Option<GateSettings
     Some(GateSettings { pool_wait: pool_wait?, allowance: Allowance { account: account?, sidecar: sidecar? } })
 }
 
+/// What the cashier needs; nothing inside where it has nobody to call.
+fn cashier(mut fields: Fields<'_>) -> Option<Option<CashierSettings>> {
+    let payments_at = fields.optional("payment_url");
+    let alerts_at = fields.optional("alerts_url");
+    let (payments, alerts) = (endpoint(&payments_at), endpoint(&alerts_at));
+    let (secret, file) = (fields.optional("secret"), fields.optional("secret_file"));
+    let secrets = secrets(&secret, &file);
+    let timeout = fields.required("timeout").duration(Duration::from_millis(100)..=Duration::from_secs(60));
+    let ca = pem(&fields.optional("ca"));
+    let has_hook = payments_at.is_there() || alerts_at.is_there();
+    if has_hook && !secret.is_there() && !file.is_there() {
+        secret.fault("is missing; make one with `openssl rand -hex 32`, tell it to the webhook too, and set it as TOLLGATE_CASHIER_SECRET");
+    }
+    fields.end();
+    if !has_hook {
+        return timeout.zip(ca).map(|_| None);
+    }
+    Some(Some(CashierSettings { payments, alerts, secrets: secrets?, timeout: timeout?, ca: ca? }))
+}
+
+/// A webhook's address. Not the text itself is told: it may have a secret in it.
+fn endpoint(field: &Field<'_>) -> Option<Endpoint> {
+    let url = field.text()?;
+    let wrong = |why| field.fault(format!("{why}; write https://HOST[:PORT]/PATH, or http://127.0.0.1:PORT/PATH"));
+    Endpoint::parse(&url).map_err(wrong).ok()
+}
+
+/// From the one or the other.
+fn secrets(secret: &Field<'_>, file: &Field<'_>) -> Option<Secrets> {
+    if secret.is_there() && file.is_there() {
+        file.fault("and cashier.secret are both set; remove one");
+    }
+    let field = if secret.is_there() { secret } else { file };
+    let text = if secret.is_there() { secret.text()? } else { String::from_utf8(pem(file)??).unwrap_or_default() };
+    Secrets::parse(&text).map_err(|why| field.fault(why)).ok()
+}
+
 /// USD, at least 0.
 fn credit(field: &Field<'_>) -> Option<Credit> {
     let usd = field.decimal()?;
@@ -276,7 +315,12 @@ fn round(mut fields: Fields<'_>) -> Option<RoundSettings> {
     Some(RoundSettings { every: every?, ..RoundSettings::default() })
 }
 
-fn ledger(mut hold: Fields<'_>, mut bounds: Fields<'_>, sync_every: Duration) -> Option<LedgerSettings> {
+fn ledger(
+    mut hold: Fields<'_>,
+    mut bounds: Fields<'_>,
+    sync_every: Duration,
+    workers: usize,
+) -> Option<LedgerSettings> {
     let life = hold.required("life").duration(Duration::from_secs(1)..=DAY);
     let life_max = hold.required("life_max").duration(Duration::from_secs(1)..=DAY);
     let ended_keep = hold.required("ended_keep").duration(Duration::from_secs(1)..=DAY);
@@ -301,7 +345,7 @@ fn ledger(mut hold: Fields<'_>, mut bounds: Fields<'_>, sync_every: Duration) ->
         unknown_keep: UNKNOWN_KEEP,
         sync_every,
         idle_bye: HOUR,
-        shards: SHARDS,
+        workers,
     })
 }
 

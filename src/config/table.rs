@@ -42,6 +42,7 @@ pub const LOG_FORMATS: &[&str] = &["text", "json"];
 const ADDRESS: Kind = Kind::Text("IP:PORT");
 const PATH: Kind = Kind::Text("PATH");
 const NAME: Kind = Kind::Text("NAME");
+const URL: Kind = Kind::Text("URL");
 
 /// In the order in which people look for them.
 #[rustfmt::skip] // a table: one line for each setting
@@ -76,6 +77,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("check.pool_wait", Kind::Duration, "50ms", "The longest a check waits for the pool, where memory does not suffice"),
     setting("emergency.account", Kind::Text("USD"), "1", "Credit for one account while the store is away, if its failure policy is allowance"),
     setting("emergency.sidecar", Kind::Text("USD"), "100", "The same for all accounts of this sidecar together, those whose policy is open too"),
+    setting("cashier.payment_url", URL, "", "Where purchases of auto top-up are asked for: https, or http on this machine; nothing is bought if not set"),
+    setting("cashier.alerts_url", URL, "", "Where alerts are told; may be the same; nobody is told if not set"),
+    setting("cashier.secret", Kind::Text("SECRET"), "", "What calls to webhooks are signed with; while it is replaced the new one and the old one, a space in between; best given as TOLLGATE_CASHIER_SECRET"),
+    setting("cashier.secret_file", PATH, "", "A file with the same"),
+    setting("cashier.timeout", Kind::Duration, "10s", "The longest that a call to a webhook may take"),
+    setting("cashier.ca", PATH, "", "Whose certificates of webhooks are trusted (PEM); the system's authorities if not set"),
     setting("wire.message_bytes_max", Kind::Whole, "4194304", "The largest message that is read, in bytes; a check carries the body"),
     setting("wire.streams_max", Kind::Whole, "4096", "Calls at once on one connection; more wait in the client"),
     setting("wire.asks_max", Kind::Whole, "65536", "Checks under way at once; above it the answer is `overloaded`"),

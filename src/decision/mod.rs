@@ -13,6 +13,7 @@ pub mod adaptive;
 pub mod catalogue;
 pub mod credit;
 pub mod estimate;
+pub mod explain;
 mod money;
 pub mod month;
 pub mod price;

@@ -45,7 +45,8 @@ pub(super) fn check(demand: &Demand, standing: &Standing, promise: Promise, find
     denials.into_iter().flatten().for_each(|denial| findings.deny(denial));
 }
 
-fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
+/// What the monthly limit says.
+pub(super) fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
     let limit = standing.month.limit?;
     let room = standing.month_room()?;
     let amounts = Amounts::Money { limit, used: standing.month.spent, requested: demand.cost };
@@ -59,8 +60,9 @@ fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
     })
 }
 
-/// The cap, as far as it is known here, denies for good; what the user's own pool did not lend is in use elsewhere.
-fn user(
+/// What the user's cap says: as far as it is known here, it denies for good; what the user's own pool did not lend is in use
+/// elsewhere.
+pub(super) fn user(
     demand: &Demand,
     standing: &Standing,
     promise: Promise,
@@ -89,7 +91,12 @@ fn user(
 }
 
 /// Whether rights cover it, else whether the pool is to be asked, else why not.
-fn balance(demand: &Demand, standing: &Standing, promise: Promise, findings: &mut Findings) -> Option<Denial> {
+pub(super) fn balance(
+    demand: &Demand,
+    standing: &Standing,
+    promise: Promise,
+    findings: &mut Findings,
+) -> Option<Denial> {
     let money = &standing.money;
     let rights = money.rights.at_least_zero();
     if promise.cost <= rights {
@@ -154,7 +161,7 @@ fn affordable_max_tokens(demand: &Demand, standing: &Standing) -> Option<u64> {
 
 impl Money {
     /// What the account could spend in all, holds included.
-    fn available(&self) -> Credit {
+    pub(super) fn available(&self) -> Credit {
         self.balance.plus(self.credit_line)
     }
 }

@@ -72,6 +72,16 @@ impl Bucket {
         self.level.saturating_sub(u128::from(limit.per_minute).saturating_mul(u128::from(nanos)))
     }
 
+    /// How long until it is empty if nothing more is charged: a limit of `L` a minute drains `L` units each nanosecond.
+    pub fn empty_after(&self, limit: Limit, now: Time) -> Duration {
+        let (level, per_minute) = (self.level(limit, now), limit.per_minute.max(1));
+        let nanos = match u64::try_from(level) {
+            Ok(level) => level.div_ceil(per_minute),
+            Err(_) => u64::try_from(level.div_ceil(u128::from(per_minute))).unwrap_or(u64::MAX),
+        };
+        Duration::from_nanos(nanos)
+    }
+
     /// The level at `now` in tokens, rounded up.
     pub fn used(&self, limit: Limit, now: Time) -> u64 {
         saturated(self.level(limit, now).div_ceil(UNITS_PER_TOKEN))

@@ -87,6 +87,8 @@ pub struct Terms {
     /// How far the balance may fall below zero; 0 for prepaid.
     pub credit_line: Credit,
     pub top_up: Option<TopUpTerms>,
+    /// Where what is available falls to this, an event says so; none if `None`.
+    pub balance_alert: Option<Credit>,
     pub failure_policy: FailurePolicy,
     pub reclaim_mode: ReclaimMode,
     /// Decide and count, never deny.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::catalogue::GeneratedHold;
 use super::estimate::ServiceTier;
+use super::explain::{Bound, Finding, Says};
 use super::rate::Wait;
 use super::reason::{Amounts, Denial, Metric, Reason};
 use super::standing::{RateStanding, Standing};
@@ -43,25 +44,55 @@ pub(super) fn need(demand: &Demand, standing: &Standing, hold: GeneratedHold, ou
 }
 
 pub(super) fn check(demand: &Demand, standing: &Standing, need: Need, now: Time, findings: &mut Findings) {
-    let asked = [need.requests].into_iter().chain(need.tokens);
-    let standings = [&standing.requests].into_iter().chain(&standing.tokens);
-    for ((metric, needed), rate) in BUCKETS.into_iter().zip(asked).zip(standings) {
-        let reason = metric.map_or(Reason::RequestsPerMinute, Metric::reason);
+    for (metric, needed, rate) in buckets(standing, need) {
         match fit(rate, needed, now) {
             Fit::Fits => {}
             Fit::Short => findings.short.add(metric, needed),
-            Fit::After(wait) => {
-                let amounts = amounts(rate, needed, now);
-                findings.deny(Denial { retry_after: Some(wait), amounts, ..Denial::of(reason) });
-            }
-            Fit::Never => findings.deny(Denial {
-                amounts: amounts(rate, needed, now),
-                affordable_max_tokens: affordable_max_tokens(demand, metric, rate),
-                bucket: Some(reason),
-                ..Denial::of(Reason::ExceedsLimit)
-            }),
+            Fit::After(wait) => findings.deny(later(metric, needed, rate, wait, now)),
+            Fit::Never => findings.deny(never(demand, metric, needed, rate, now)),
         }
     }
+}
+
+/// What each bucket says that the demand drains.
+pub(super) fn explain(demand: &Demand, standing: &Standing, need: Need, now: Time) -> Vec<Finding> {
+    let count = if demand.rate_key.is_some() { BUCKETS.len() } else { 1 };
+    let finding = |(metric, needed, rate): (Option<Metric>, u64, &RateStanding)| Finding {
+        bound: metric.map_or(Bound::Requests, Bound::Tokens),
+        amounts: amounts(rate, needed, now),
+        says: match fit(rate, needed, now) {
+            Fit::Fits => Says::Yes,
+            Fit::Short => Says::AskPool,
+            Fit::After(wait) => Says::No(later(metric, needed, rate, wait, now)),
+            Fit::Never => Says::No(never(demand, metric, needed, rate, now)),
+        },
+        empty_after: rate.bucket.map(|bucket| bucket.empty_after(rate.limit, now)),
+    };
+    buckets(standing, need).take(count).map(finding).collect()
+}
+
+/// Each bucket with what is needed of it.
+fn buckets(standing: &Standing, need: Need) -> impl Iterator<Item = (Option<Metric>, u64, &RateStanding)> {
+    let asked = [need.requests].into_iter().chain(need.tokens);
+    let standings = [&standing.requests].into_iter().chain(&standing.tokens);
+    BUCKETS.into_iter().zip(asked).zip(standings).map(|((metric, needed), rate)| (metric, needed, rate))
+}
+
+fn later(metric: Option<Metric>, needed: u64, rate: &RateStanding, wait: Duration, now: Time) -> Denial {
+    Denial { retry_after: Some(wait), amounts: amounts(rate, needed, now), ..Denial::of(reason_of(metric)) }
+}
+
+fn never(demand: &Demand, metric: Option<Metric>, needed: u64, rate: &RateStanding, now: Time) -> Denial {
+    Denial {
+        amounts: amounts(rate, needed, now),
+        affordable_max_tokens: affordable_max_tokens(demand, metric, rate),
+        bucket: Some(reason_of(metric)),
+        ..Denial::of(Reason::ExceedsLimit)
+    }
+}
+
+fn reason_of(metric: Option<Metric>) -> Reason {
+    metric.map_or(Reason::RequestsPerMinute, Metric::reason)
 }
 
 /// The account's requests, then the metrics of its model. Of several that are too small the first is named, so the

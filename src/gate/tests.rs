@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::{Gate, GateParts, GateSettings, KeyOwner};
 use crate::clock::Clock;
-use crate::decision::terms::{FailurePolicy, Terms};
-use crate::decision::{Ask, Credit, Prompt, Reason, ServiceTier, Usage};
-use crate::ledger::{Answer, End, HoldError, Ledger, Verdict, WithoutHold};
+use crate::decision::explain::{Bound, Says};
+use crate::decision::terms::{FailurePolicy, Terms, Tier};
+use crate::decision::{Ask, Credit, Metric, Prompt, Reason, ServiceTier, Usage};
+use crate::ledger::{Answer, End, HoldError, Ledger, Verdict, WhyLimit, WithoutHold};
 use crate::reconcile::accounts::Accounts;
 use crate::reconcile::bench::{Away, ask, catalogue, id, ledger, runtime, session};
 use crate::reconcile::embedded::{Embedded, Rules};
@@ -102,8 +103,8 @@ fn an_account_that_nobody_created_is_unknown() {
         for number in 0..3 {
             assert_eq!(reason(&sidecar.gate.check(&ask("nobody", number)).await), Some(Reason::UnknownAccount));
         }
-        assert_eq!(reason(&sidecar.gate.explain(&ask("nobody", 9)).await), Some(Reason::UnknownAccount));
-        assert_eq!(reason(&sidecar.gate.explain(&ask("no-one", 9)).await), Some(Reason::UnknownAccount));
+        assert_eq!(reason(&sidecar.gate.explain(&ask("nobody", 9)).await.answer), Some(Reason::UnknownAccount));
+        assert_eq!(reason(&sidecar.gate.explain(&ask("no-one", 9)).await.answer), Some(Reason::UnknownAccount));
     });
 }
 
@@ -180,9 +181,42 @@ fn an_account_created_after_it_was_asked_for_is_known_at_once() {
 fn explaining_changes_nothing() {
     with_sidecar(async |sidecar, store| {
         sidecar.with_credit("acme", 10).await;
-        assert_eq!(reason(&sidecar.gate.explain(&ask("acme", 1)).await), None);
+        assert_eq!(reason(&sidecar.gate.explain(&ask("acme", 1)).await.answer), None);
         assert_eq!(sidecar.gate.release("acme", id(1)), Err(HoldError::NotFound));
-        assert_eq!(store.account("acme".into()).await.unwrap().used, Credit::ZERO);
+        let dear = Ask { max_tokens: Some(10_000), n: 100, ..ask("acme", 2) };
+        let explained = sidecar.gate.explain(&dear).await;
+        assert_eq!(reason(&explained.answer), Some(Reason::ExceedsBalance));
+        let says_no = |limit: &&WhyLimit| matches!(limit.finding.says, Says::No(_));
+        let against: Vec<Bound> =
+            explained.why.unwrap().limits.iter().filter(says_no).map(|limit| limit.finding.bound).collect();
+        assert_eq!(against, [Bound::Credit, Bound::Tokens(Metric::Generated)], "each limit speaks for itself");
+        // Whatever was wanted of the pool would have been asked for by now.
+        sidecar.rounds.nudge();
+        sidecar.rounds.ask("acme", Instant::now() + Duration::from_secs(20)).await;
+        let (record, leases) = store.inspect("acme".into()).await.unwrap();
+        assert_eq!((record.used, record.leased), (Credit::ZERO, Credit::ZERO));
+        assert!(leases.iter().all(|lease| lease.outstanding == Credit::ZERO), "{leases:?}");
+        let (here, denials) = sidecar.gate.inspect("acme");
+        let here = here.unwrap();
+        assert_eq!((here.free, here.held, here.holds, here.models.len()), (Credit::ZERO, Credit::ZERO, 0, 0));
+        assert_eq!(denials, []);
+    });
+}
+
+#[test]
+fn what_was_denied_is_remembered_for_its_account() {
+    with_sidecar(async |sidecar, _| {
+        sidecar.with_credit("acme", 1).await;
+        let dear = Ask { max_tokens: Some(10_000), n: 100, user: Some("ann"), ..ask("acme", 2) };
+        for _ in 0..3 {
+            assert_eq!(reason(&sidecar.gate.check(&dear).await), Some(Reason::ExceedsBalance));
+        }
+        let (here, denials) = sidecar.gate.inspect("acme");
+        assert_eq!(here.unwrap().tier, Tier::One);
+        let [noted] = &denials[..] else { panic!("{denials:?}") };
+        assert_eq!((noted.denial.reason, noted.count), (Reason::ExceedsBalance, 3));
+        assert_eq!((&*noted.account, &*noted.model, &*noted.user), ("acme", "kimi-k3", "ann"));
+        assert_eq!(sidecar.gate.inspect("other").1, []);
     });
 }
 

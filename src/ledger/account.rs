@@ -22,7 +22,7 @@ const REFUSAL_KEEP: Duration = Duration::from_secs(1);
 /// Everything about one account, or one user with a cap. An account that is not loaded yet has no terms; only what waits for it counts.
 ///
 /// There are many, most of them idle: what follows from something else is not kept, and what few have is boxed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) name: Arc<str>,
     pub(super) terms: Option<Arc<Terms>>,
@@ -73,7 +73,7 @@ pub(super) struct Seen {
 }
 
 /// What most accounts have none of at most times: it is boxed, and the box goes with the last of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Aside {
     rare: Rare,
     flight: Option<Flight>,
@@ -120,7 +120,7 @@ pub(super) struct Counted {
 }
 
 /// What the message in flight said, to compare its reply with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) synced: bool,
     pub(super) bye: bool,

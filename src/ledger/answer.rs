@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::decision::catalogue::Provenance;
+use crate::decision::explain::Finding;
 use crate::decision::rate::Limit;
-use crate::decision::{Credit, Denial, Reason, ServiceTier, Short};
+use crate::decision::terms::{Mode, Suspension, Tier};
+use crate::decision::{Credit, Denial, Month, Reason, ServiceTier, Short};
 
 /// What a check came to here.
 #[derive(Clone, Copy, Debug)]
@@ -62,12 +65,97 @@ pub struct Remaining {
     pub reset: Duration,
 }
 
+/// What a check would come to, and why.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    pub answer: Answer,
+    /// `None` where there is nothing to look at: nobody's request, or one that cannot be served.
+    pub why: Option<Why>,
+}
+
+/// What a decision looked at.
+#[derive(Clone, Debug)]
+pub struct Why {
+    pub mode: Mode,
+    pub suspension: Suspension,
+    pub tier: Tier,
+    pub shadow: bool,
+    /// The account has a payment method and something to spend: it may send more requests.
+    pub funded: bool,
+    /// The month that monthly limits count in.
+    pub month: Month,
+    /// Every limit that there is, in the order in which they are looked at.
+    pub limits: Vec<WhyLimit>,
+}
+
+#[derive(Clone, Debug)]
+pub struct WhyLimit {
+    pub finding: Finding,
+    pub provenance: Provenance,
+}
+
+/// How an account stands in this sidecar.
+#[derive(Clone, Debug)]
+pub struct Here {
+    pub tier: Tier,
+    /// As last heard, with what was spent here since taken off.
+    pub balance: Credit,
+    pub month_used: Credit,
+    /// Rights that no hold occupies and that may be promised now.
+    pub free: Credit,
+    /// How long they may be; zero where the lease has ended.
+    pub lease_left: Duration,
+    pub held: Credit,
+    /// Holds that are open.
+    pub holds: u32,
+    /// Age of the oldest of them.
+    pub oldest: Option<Duration>,
+    /// Spent and not yet in the pool's books.
+    pub unreported: Credit,
+    pub requests: LimitHere,
+    /// Models in use.
+    pub models: Vec<ModelHere>,
+}
+
+/// The token limits of one model.
+#[derive(Clone, Debug)]
+pub struct ModelHere {
+    /// `name`, or `name:fast`.
+    pub model: String,
+    /// In the order of [`crate::decision::Metric`].
+    pub tokens: [LimitHere; 3],
+}
+
+/// One rate, as known here.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitHere {
+    pub limit: Limit,
+    pub provenance: Provenance,
+    /// How full the pool's bucket is, in tokens or requests; what is lent is part of it.
+    pub level: u64,
+    /// Lent to this sidecar and not used yet.
+    pub at_hand: u64,
+    /// Until the bucket is empty.
+    pub empty_after: Duration,
+}
+
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Settled,
     Released,
     Expired,
+}
+
+impl End {
+    /// The word for it in answers and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Released => "released",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 /// The result of a settle or a release, and of every repetition of it.

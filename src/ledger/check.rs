@@ -81,7 +81,7 @@ impl Shard {
     }
 
     /// How the account stands, and the user who asks. `None` where the account is not loaded.
-    fn stand(
+    pub(super) fn stand(
         &mut self,
         rules: &Rules,
         index: u32,
@@ -104,40 +104,6 @@ impl Shard {
             standing.user = self.user_standing(place, question.demand, now.time);
         }
         Some((standing, user))
-    }
-
-    pub(super) fn explain(&mut self, rules: &Rules, question: Question<'_>, now: Now) -> Checked {
-        self.expire_due(rules, now.time);
-        let Some(index) = self.find_hashed(question.hash, question.ask.account) else {
-            if self.strangers.contains(question.ask.account, now.time) {
-                return Checked::Answered(nobody(Denial::of(Reason::UnknownAccount)));
-            }
-            return Checked::Unknown;
-        };
-        let Some((mut standing, user)) = self.stand(rules, index, question, now) else { return Checked::Unknown };
-        let hold = rules.catalogue.admission.generated_hold;
-        let mut decision = decide(question.demand, &standing, hold, now.time);
-        if let Decision::Short(short) = decision {
-            if self.await_user(rules, user, now.time) {
-                return Checked::Short(short);
-            }
-            let available = |index| self.account(index).map_or(Credit::ZERO, |account| account.available);
-            let of_user = user.map_or(Credit::ZERO, |place| available(place.index()));
-            stand_lent(&mut standing, short, (available(index), of_user), now.time);
-            decision = decide(question.demand, &standing, hold, now.time);
-        }
-        let Some(account) = self.account(index) else { return Checked::Unknown };
-        match decision {
-            Decision::Deny(denial) => Checked::Answered(denied(account, &standing, question.demand, denial, now.time)),
-            Decision::Short(short) => Checked::Short(short),
-            Decision::Admit(charge) => {
-                let life = life_of(rules, question.ask);
-                let hold = Hold::open(question.demand, &charge, 0, account.lease.month, life, now.time);
-                let limits = limits(&standing, question.demand.rate_key, None, now.time);
-                let verdict = Verdict::Admitted(hold.admitted(false));
-                Checked::Answered(Answer { verdict, limits: Some(limits), balance: Some(balance(account)) })
-            }
-        }
     }
 
     /// The pool brought nothing: the account's failure policy answers.
@@ -301,7 +267,7 @@ fn denied(account: &Account, standing: &Standing, demand: &Demand, denial: Denia
     Answer { verdict: Verdict::Denied(denial), limits: Some(limits), balance: Some(balance(account)) }
 }
 
-fn life_of(rules: &Rules, ask: &Ask<'_>) -> Duration {
+pub(super) fn life_of(rules: &Rules, ask: &Ask<'_>) -> Duration {
     ask.deadline.unwrap_or(rules.settings.hold_life).clamp(Duration::from_secs(1), rules.settings.hold_life_max)
 }
 
@@ -327,7 +293,7 @@ fn promise_alone(account: &mut Account, rules: &Rules, lent: Credit, allowance: 
 }
 
 /// Stands as if the pool had been asked for what was short, going by what it last said it could lend.
-fn stand_lent(standing: &mut Standing, short: Short, (available, of_user): (Credit, Credit), now: Time) {
+pub(super) fn stand_lent(standing: &mut Standing, short: Short, (available, of_user): (Credit, Credit), now: Time) {
     let lendable = lease::sum(standing.money.rights, available);
     standing.money.pool_may_help = false;
     let mut user_lendable = Credit::ZERO;

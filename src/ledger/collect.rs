@@ -25,11 +25,18 @@ const RATE_KEEP: Duration = Duration::from_secs(30 * 60);
 /// A session's counters stay below this many nano-USD, then a new generation opens.
 const COUNTER_MAX: Credit = Credit::from_nanos(1 << 49);
 
+/// How many accounts are looked at before checks have their turn.
+const PIECE: usize = 32;
+
 impl Shard {
-    /// Adds what is due to `messages`, up to `max` of them.
-    pub(super) fn collect(&mut self, rules: &Rules, now: Time, max: usize, messages: &mut Vec<Message>) {
-        while messages.len() < max {
-            let Some((tick, index)) = self.due.pop(tick_of(now)) else { return };
+    /// Looks at the next accounts that are due, so many at most, and adds what they say to `messages`, up to `max` in all.
+    /// Returns whether more may be due.
+    pub(super) fn collect(&mut self, rules: &Rules, now: Time, max: usize, messages: &mut Vec<Message>) -> bool {
+        for _ in 0..PIECE {
+            if messages.len() >= max {
+                return true;
+            }
+            let Some((tick, index)) = self.due.pop(tick_of(now)) else { return false };
             let Some(account) = self.accounts.get_mut(index) else { continue };
             if account.due != tick {
                 continue;
@@ -44,6 +51,7 @@ impl Shard {
                 None => self.reschedule(rules, index, now),
             }
         }
+        true
     }
 
     /// Adds *bye* for accounts that did not say it, up to `max` messages. What still runs is ended first.

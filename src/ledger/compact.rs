@@ -85,6 +85,11 @@ impl Second {
         Self(u32::try_from(time.nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
     }
 
+    /// How long ago it was, in whole seconds; zero where it lies ahead.
+    pub(super) fn age(self, now: Time) -> Duration {
+        Duration::from_secs((now.nanos() / 1_000_000_000).saturating_sub(u64::from(self.0)))
+    }
+
     pub(super) fn is_past(self, now: Time) -> bool {
         u64::from(self.0) <= now.nanos() / 1_000_000_000
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::answer::{Admitted, End, Ended, HoldError};
-use super::compact::{Millis, Place};
+use super::compact::{Millis, Place, Second};
 use super::lease::sum;
 use super::rates::ModelRate;
 use crate::clock::Time;
@@ -65,6 +65,7 @@ pub(super) struct Hold {
     pub(super) rate_key: Option<RateKey>,
     /// The user whose cap it counts against.
     pub(super) user: Option<Place>,
+    opened: Second,
     pub(super) deadline: Time,
     pub(super) life: Duration,
     shadow: Option<Reason>,
@@ -128,6 +129,7 @@ impl Hold {
             month,
             rate_key: demand.rate_key,
             user: None,
+            opened: Second::after(now),
             deadline: now.after(life),
             life,
             shadow: charge.shadow,
@@ -150,6 +152,7 @@ impl Hold {
             month,
             rate_key,
             user: None,
+            opened: Second::after(now),
             deadline: now,
             life: Duration::ZERO,
             shadow: None,
@@ -175,6 +178,11 @@ impl Hold {
 
     pub(super) const fn out_max_extended(&self) -> u64 {
         self.out_max.saturating_add(self.extended)
+    }
+
+    /// How long it has been open, in whole seconds.
+    pub(super) fn age(&self, now: Time) -> Duration {
+        self.opened.age(now)
     }
 
     pub(super) fn is_past(&self, now: Time) -> bool {

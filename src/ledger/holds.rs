@@ -124,6 +124,11 @@ impl Holds {
         self.open.iter().map(|(_, opened)| opened.key)
     }
 
+    /// The open holds of an account. Looks at all that are here.
+    pub(super) fn open_of(&self, account: u32) -> impl Iterator<Item = &Hold> {
+        self.open.iter().filter(move |(_, opened)| opened.key.account == account).map(|(_, opened)| &opened.hold)
+    }
+
     #[cfg(test)]
     pub(super) fn all_open(&self) -> impl Iterator<Item = (&HoldKey, &Hold)> {
         self.open.iter().map(|(_, opened)| (&opened.key, &opened.hold))

@@ -235,15 +235,23 @@ impl Shard {
         }
     }
 
-    /// Forgets at most `max` ended holds that are past their time.
-    pub(super) fn forget_ended(&mut self, rules: &Rules, now: Time, max: usize) {
+    /// Ends holds past their life, and forgets at most `max` ended ones and `max` unknown names past their time. Returns
+    /// whether more may be left.
+    pub(super) fn sweep(&mut self, rules: &Rules, now: Time, max: usize) -> bool {
+        let expired = self.expire_due(rules, now);
+        let forgotten = self.forget_ended(rules, now, max);
+        self.strangers.sweep(now, max) || expired || forgotten
+    }
+
+    fn forget_ended(&mut self, rules: &Rules, now: Time, max: usize) -> bool {
         for _ in 0..max {
             if self.holds.oldest().is_none_or(|until| now < until) {
-                return;
+                return false;
             }
             self.holds.forget_oldest();
             self.ended.down(&rules.holds_ended);
         }
+        true
     }
 
     /// The hold of a request, where the account is known.

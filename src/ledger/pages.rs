@@ -42,11 +42,10 @@ impl<T> Pages<T> {
         if self.pages.last().is_none_or(|page| page.len() >= Self::PAGE) {
             self.pages.push(Vec::with_capacity(Self::PAGE));
         }
-        let full = self.pages.len().saturating_sub(1).saturating_mul(Self::PAGE);
+        let index = self.end();
         let page = self.pages.last_mut().expect("pushed just now, if there was none");
-        let index = full.saturating_add(page.len());
         page.push(Some(value));
-        u32::try_from(index).expect("what is kept here is bounded far below 2^32")
+        index
     }
 
     pub(super) fn remove(&mut self, index: u32) -> Option<T> {
@@ -54,6 +53,13 @@ impl<T> Pages<T> {
         let value = self.pages.get_mut(page)?.get_mut(place)?.take()?;
         self.left.push(index);
         Some(value)
+    }
+
+    /// Every index that was ever given is below this.
+    pub(super) fn end(&self) -> u32 {
+        let full = self.pages.len().saturating_sub(1).saturating_mul(Self::PAGE);
+        let last = self.pages.last().map_or(0, Vec::len);
+        u32::try_from(full.saturating_add(last)).expect("what is kept here is bounded far below 2^32")
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {

@@ -8,7 +8,7 @@ use crate::decision::RateKey;
 use crate::decision::estimate::Learned;
 
 /// All rates of an account in one piece, because most accounts that are used at all use one model.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rates {
     pub(super) requests: Option<Rate<1>>,
     first: Option<ModelRate>,
@@ -71,6 +71,12 @@ impl Rates {
         self.more.retain(|model| !model.rate.is_quiet(long, now));
         self.first = self.first.take().or_else(|| self.more.pop());
         self.more.shrink_to_fit();
+    }
+
+    /// Counts what is left of dead chunks as given back.
+    pub(super) fn bury_dead(&mut self, now: Time) {
+        self.requests.iter_mut().for_each(|rate| rate.bury_dead(now));
+        self.models_mut().for_each(|model| model.rate.bury_dead(now));
     }
 
     pub(super) fn ask_anew(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -20,7 +21,7 @@ use crate::decision::terms::Terms;
 use crate::pool::{SessionId, account_of, user_in, user_of};
 
 /// Different terms that a shard keeps one copy of each. Most accounts share a handful.
-const TERMS_MAX: usize = 16;
+const TERMS_MAX: usize = 128;
 
 /// What all shards share: settings, and counts that bound the whole.
 pub(super) struct Rules {
@@ -42,8 +43,15 @@ pub(super) struct Rules {
     pub(super) emergency_nanos: AtomicU64,
 }
 
+/// Where an account is, with half the hash of its name: a table that grows while everybody waits reads no account for it.
+#[derive(Clone, Copy)]
+struct Place {
+    half: u32,
+    index: u32,
+}
+
 pub(super) struct Shard {
-    table: hashbrown::HashTable<u32>,
+    table: hashbrown::HashTable<Place>,
     pub(super) accounts: Pages<Account>,
     pub(super) holds: Holds,
     pub(super) open: Tally,
@@ -91,14 +99,15 @@ impl Rules {
 }
 
 impl Shard {
-    pub(super) fn new(settings: &LedgerSettings) -> Self {
-        let share = settings.unknown_max.checked_div(settings.shards.max(1)).unwrap_or(0);
+    /// One of so many `shards`.
+    pub(super) fn new(settings: &LedgerSettings, shards: usize) -> Self {
+        let share = settings.unknown_max.checked_div(shards).unwrap_or(0);
         Self {
             table: hashbrown::HashTable::new(),
             accounts: Pages::new(),
             holds: Holds::new(),
-            open: Tally::new(settings.holds_max, settings.shards),
-            ended: Tally::new(settings.ended_max, settings.shards),
+            open: Tally::new(settings.holds_max, shards),
+            ended: Tally::new(settings.ended_max, shards),
             deadlines_first: VecDeque::new(),
             deadlines: Wheel::new(),
             due: Wheel::new(),
@@ -120,13 +129,17 @@ impl Shard {
     }
 
     pub(super) fn find_user(&self, hash: u64, account: &str, user: &str) -> Option<u32> {
-        let is_it = |index: &u32| self.account(*index).is_some_and(|entry| user_in(&entry.name, account) == Some(user));
-        self.table.find(hash, is_it).copied()
+        let half = half_of(hash);
+        let is_named = |index| self.account(index).is_some_and(|entry| user_in(&entry.name, account) == Some(user));
+        let is_it = |place: &Place| place.half == half && is_named(place.index);
+        self.table.find(table_hash(half), is_it).map(|place| place.index)
     }
 
     pub(super) fn find_hashed(&self, hash: u64, name: &str) -> Option<u32> {
-        let is_it = |index: &u32| self.account(*index).is_some_and(|account| *account.name == *name);
-        self.table.find(hash, is_it).copied()
+        let half = half_of(hash);
+        let is_named = |index| self.account(index).is_some_and(|account| *account.name == *name);
+        let is_it = |place: &Place| place.half == half && is_named(place.index);
+        self.table.find(table_hash(half), is_it).map(|place| place.index)
     }
 
     pub(super) fn account(&self, index: u32) -> Option<&Account> {
@@ -157,15 +170,14 @@ impl Shard {
         }
         let mut account = Account::new(name, now);
         account.declared = rules.declared.load(Ordering::Relaxed);
-        Some(self.add(rules, hash, account))
+        Some(self.add(hash, account))
     }
 
     /// Puts in an account or a user that is not known yet.
-    pub(super) fn add(&mut self, rules: &Rules, hash: u64, account: Account) -> u32 {
+    pub(super) fn add(&mut self, hash: u64, account: Account) -> u32 {
         let index = self.accounts.insert(account);
-        let accounts = &self.accounts;
-        let hash_of = |index: &u32| accounts.get(*index).map_or(0, |account| rules.hash_entry(&account.name));
-        self.table.insert_unique(hash, index, hash_of);
+        let half = half_of(hash);
+        self.table.insert_unique(table_hash(half), Place { half, index }, |place| table_hash(place.half));
         index
     }
 
@@ -194,10 +206,9 @@ impl Shard {
         true
     }
 
-    /// Looks again at when each account has something to say.
-    pub(super) fn wake_all(&mut self, rules: &Rules, now: Time) {
-        let indices: Vec<_> = self.accounts.iter().map(|(index, _)| index).collect();
-        for index in indices {
+    /// Looks again at when each of these accounts has something to say.
+    pub(super) fn wake(&mut self, rules: &Rules, piece: Range<u32>, now: Time) {
+        for index in piece {
             self.reschedule(rules, index, now);
         }
     }
@@ -205,7 +216,8 @@ impl Shard {
     pub(super) fn remove(&mut self, rules: &Rules, index: u32) {
         let Some(account) = self.accounts.remove(index) else { return };
         assert!(account.open == 0, "holds name their account by its place");
-        if let Ok(entry) = self.table.find_entry(rules.hash_entry(&account.name), |other| *other == index) {
+        let hash = table_hash(half_of(rules.hash_entry(&account.name)));
+        if let Ok(entry) = self.table.find_entry(hash, |place| place.index == index) {
             entry.remove();
         }
         if account.is_user() {
@@ -250,6 +262,16 @@ impl Shard {
             self.due.push(tick, index);
         }
     }
+}
+
+/// The half that says nothing of the shard: that is chosen by the other one.
+fn half_of(hash: u64) -> u32 {
+    u32::try_from(hash & u64::from(u32::MAX)).expect("masked to 32 bits")
+}
+
+/// A table looks at the lowest and the highest bits.
+fn table_hash(half: u32) -> u64 {
+    u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Ticks of the due list: about 17 ms each.

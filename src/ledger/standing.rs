@@ -138,15 +138,5 @@ fn left(rate: &RateStanding, taken: u64, now: Time) -> Remaining {
     // What is lent drains from the bucket while it is still here, so the two may be more than there can be.
     let room = bucket.room(limit, now).saturating_add(rate.chunk).min(limit.capacity());
     let remaining = room.saturating_sub(taken);
-    Remaining { limit, remaining, reset: until_empty(bucket.level(limit, now), limit) }
-}
-
-/// A bucket with a limit of `L` a minute drains `L` units each nanosecond.
-fn until_empty(level: u128, limit: Limit) -> Duration {
-    let per_minute = limit.per_minute.max(1);
-    let nanos = match u64::try_from(level) {
-        Ok(level) => level.div_ceil(per_minute),
-        Err(_) => u64::try_from(level.div_ceil(u128::from(per_minute))).unwrap_or(u64::MAX),
-    };
-    Duration::from_nanos(nanos)
+    Remaining { limit, remaining, reset: bucket.empty_after(limit, now) }
 }

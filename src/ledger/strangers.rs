@@ -37,14 +37,15 @@ impl Strangers {
         self.names.remove(name);
     }
 
-    /// Frees names past their time, at most `max`.
-    pub(super) fn sweep(&mut self, now: Time, max: usize) {
+    /// Frees names past their time, at most `max`. Returns whether more may be left.
+    pub(super) fn sweep(&mut self, now: Time, max: usize) -> bool {
         for _ in 0..max {
             if self.order.front().is_none_or(|(until, _)| now < *until) {
-                return;
+                return false;
             }
             self.forget_oldest();
         }
+        true
     }
 
     /// A name that was remembered again since stays.

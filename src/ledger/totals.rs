@@ -1,5 +1,6 @@
 //! Sums over all accounts, for metrics, and usage that no pool would take.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -76,7 +77,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn add_to(&self, totals: &mut Totals, now: Time) {
+    pub(super) fn add_counters_to(&self, totals: &mut Totals) {
         let add = |one: &mut u64, other: u64| *one = one.saturating_add(other);
         let counters = &self.counters;
         add(&mut totals.holds_open, u64::try_from(self.open.here()).unwrap_or(u64::MAX));
@@ -90,7 +91,12 @@ impl Shard {
         add(&mut totals.unknown, u64::try_from(self.strangers.len()).unwrap_or(u64::MAX));
         totals.overrun = sum(totals.overrun, counters.overrun);
         totals.dead_letters_cost = sum(totals.dead_letters_cost, counters.dead_letters_cost);
-        for (_, account) in self.accounts.iter().filter(|(_, account)| !account.is_user()) {
+    }
+
+    /// Adds what these accounts have.
+    pub(super) fn add_accounts_to(&self, totals: &mut Totals, piece: Range<u32>, now: Time) {
+        let accounts = piece.filter_map(|index| self.accounts.get(index));
+        for account in accounts.filter(|account| !account.is_user()) {
             totals.held = sum(totals.held, account.lease.held);
             totals.leased_free = sum(totals.leased_free, account.lease.free(now));
             totals.emergency = sum(totals.emergency, account.rare().emergency);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::account::{Account, Refused};
+use super::check::Question;
 use super::compact::Place;
 use super::lease::{Lease, sum};
 use super::shard::{Rules, Shard};
@@ -66,14 +67,31 @@ impl Shard {
     pub(super) fn user_standing(&mut self, place: Place, demand: &Demand, now: Time) -> Option<UserStanding> {
         let user = self.account_mut(place.index())?;
         user.roll_over(now);
-        let least = if demand.capped { demand.cost_min } else { demand.cost };
-        Some(UserStanding {
-            cap: user.cap()?.limit,
-            spent: user.view.month_used.plus(user.lease.month_unreported()),
-            held: user.lease.held,
-            rights: user.lease.free(now),
-            pool_may_help: !user.rare().refusal.covers(least, now),
-        })
+        user.stand_as_user(demand, now)
+    }
+
+    /// How a check would find the user who asks, and what the user's pool could lend; nothing is touched.
+    pub(super) fn look_at_user(
+        &self,
+        rules: &Rules,
+        account: &Account,
+        question: Question<'_>,
+        now: Now,
+    ) -> Option<(UserStanding, Credit)> {
+        let user = question.ask.user?;
+        let cap = account.terms.as_deref()?.user_caps.as_deref()?.in_force(user)?;
+        let known = self.find_user(rules.hash_user(question.hash, user), question.ask.account, user);
+        let mut entry = match known.and_then(|place| self.account(place)) {
+            Some(entry) => entry.clone(),
+            // Of somebody who was not seen here nothing is known; all of the cap may be left.
+            None => {
+                let mut entry = Account::new(&pool_of_user(question.ask.account, user), now);
+                entry.available = cap;
+                entry
+            }
+        };
+        entry.follow(Parent::of(account)?, now.time);
+        Some((entry.stand_as_user(question.demand, now.time)?, entry.available))
     }
 
     /// Brings a hold's user up to what the account's terms say by now.
@@ -104,17 +122,6 @@ impl Shard {
             user.await_pool(&whole, Short { need: short.user, ..Short::default() }, now);
         }
         self.reschedule(rules, place.index(), now);
-    }
-
-    /// Has the pool of a user heard who was never heard of: nobody can say how it stands. False where it was.
-    pub(super) fn await_user(&mut self, rules: &Rules, place: Option<Place>, now: Time) -> bool {
-        let Some(place) = place else { return false };
-        let Some(user) = self.account_mut(place.index()).filter(|user| user.lease.answered().is_none()) else {
-            return false;
-        };
-        user.touched = true;
-        self.reschedule(rules, place.index(), now);
-        true
     }
 
     /// A permanent denial of a user stands on what its pool last said: where that is old, it is heard again.
@@ -194,7 +201,7 @@ impl Shard {
         }
         let mut user = Account::new(&name, now);
         user.declared = rules.declared.load(Ordering::Relaxed);
-        Some(self.add(rules, hash, user))
+        Some(self.add(hash, user))
     }
 }
 
@@ -214,6 +221,17 @@ impl Account {
         let reclaim_mode = terms.map_or(ReclaimMode::default(), |terms| terms.reclaim_mode);
         // Somebody whose cap was removed while a request runs has all there is.
         Some(UserCap { limit: limit.unwrap_or(Credit::MAX), reclaim_mode })
+    }
+
+    fn stand_as_user(&self, demand: &Demand, now: Time) -> Option<UserStanding> {
+        let least = if demand.capped { demand.cost_min } else { demand.cost };
+        Some(UserStanding {
+            cap: self.cap()?.limit,
+            spent: self.view.month_used.plus(self.lease.month_unreported()),
+            held: self.lease.held,
+            rights: self.lease.free(now),
+            pool_may_help: !self.rare().refusal.covers(least, now),
+        })
     }
 
     /// Whether a user is where its account is.

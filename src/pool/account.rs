@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Event, Happening, Refusal, View};
+use super::message::{Event, Happening, Refusal, SessionId, View};
 use super::month::Months;
 use super::rules::PoolRules;
 use super::session::{Key, Record};
 use super::topup::TopUp;
-use super::when::elapsed;
+use super::when::{earlier, elapsed};
 use crate::clock::UnixMs;
-use crate::decision::terms::{Mode, Suspension, Terms};
+use crate::decision::catalogue::tier_of;
+use crate::decision::terms::{Mode, Suspension, Terms, Tier};
 use crate::decision::{Credit, Month};
 
 /// Above this a store that counts in doubles may be off by a few nano-USD.
@@ -36,6 +38,8 @@ pub struct Pool {
     pub(super) promotional: Credit,
     /// Ever credited, refunds taken off.
     pub(super) purchased: Credit,
+    /// What had been paid when credits last changed: what comes in free of charge later takes none of it away.
+    pub(super) paid_before: Credit,
     pub(super) credit_version: u64,
     /// Usage of all sessions as reported, ever.
     pub(super) used: Credit,
@@ -51,6 +55,10 @@ pub struct Pool {
     pub(super) announced: Vec<u32>,
     /// Nothing was left, and that was announced.
     pub(super) depleted: bool,
+    /// What is available fell to the balance alert, and that was announced; or there is nothing to announce.
+    pub(super) low: bool,
+    /// As last announced.
+    pub(super) tier: Tier,
     pub(super) oddities: Oddities,
     /// Changes taken, ever.
     pub(super) ops: u64,
@@ -83,6 +91,7 @@ pub struct Summary {
     pub limbo: Credit,
     pub balance: Credit,
     pub lifetime_paid: Credit,
+    pub tier: Tier,
     pub month: Month,
     pub month_used: Credit,
     /// Months that ended, oldest first.
@@ -93,17 +102,34 @@ pub struct Summary {
     pub created: UnixMs,
 }
 
+/// What is lent to one session, as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    pub session: SessionId,
+    pub generation: u32,
+    /// Lent, and not reported as used or given back.
+    pub outstanding: Credit,
+    /// As last reported.
+    pub used: Credit,
+    /// It may still be spent.
+    pub is_live: bool,
+    /// How long ago the lease was renewed last.
+    pub heard: Duration,
+}
+
 impl Pool {
     /// An account without credits, its terms at version 1.
-    pub fn new(account: Arc<str>, terms: Terms, now: UnixMs) -> Self {
+    pub fn new(account: Arc<str>, terms: Terms, rules: &PoolRules, now: UnixMs) -> Self {
         Self {
             account,
             created: now,
             now,
+            tier: tier_of(&rules.tiers, &terms, Credit::ZERO),
             terms: Arc::new(terms),
             terms_version: 1,
             promotional: Credit::ZERO,
             purchased: Credit::ZERO,
+            paid_before: Credit::ZERO,
             credit_version: 0,
             used: Credit::ZERO,
             leased: Credit::ZERO,
@@ -114,6 +140,7 @@ impl Pool {
             top_up: TopUp::default(),
             announced: Vec::new(),
             depleted: true,
+            low: true,
             oddities: Oddities::default(),
             ops: 0,
             events: Vec::new(),
@@ -131,6 +158,19 @@ impl Pool {
         rules: &PoolRules,
         now: UnixMs,
     ) -> Result<bool, Refusal> {
+        self.credit_under("", version, (promotional, purchased), rules, now)
+    }
+
+    /// As [`Pool::credit`], with the purchase's id: the one that auto top-up asked for ends the need, even where a refund in
+    /// between has left less than it was to bring.
+    pub fn credit_under(
+        &mut self,
+        purchase_id: &str,
+        version: u64,
+        (promotional, purchased): (Credit, Credit),
+        rules: &PoolRules,
+        now: UnixMs,
+    ) -> Result<bool, Refusal> {
         let bounds = Credit::ZERO..=Credit::MAX;
         if !bounds.contains(&promotional) || !bounds.contains(&purchased) {
             return Err(Refusal::Malformed("credits in"));
@@ -139,8 +179,11 @@ impl Pool {
             return Ok(false);
         }
         self.tick(now, rules);
+        // Only what is paid back lowers what was paid.
+        self.paid_before = if purchased < self.purchased { Credit::ZERO } else { self.lifetime_paid() };
         (self.credit_version, self.promotional, self.purchased) = (version, promotional, purchased);
-        self.top_up.credited(purchased);
+        self.top_up_credited(purchase_id);
+        self.rearm_balance_alert();
         self.changed(rules);
         Ok(true)
     }
@@ -154,7 +197,11 @@ impl Pool {
         }
         self.tick(now, rules);
         self.top_up.configured(&self.terms, &terms);
+        let rearm = self.terms.balance_alert != terms.balance_alert;
         (self.terms_version, self.terms) = (version, Arc::new(terms));
+        if rearm {
+            self.rearm_balance_alert();
+        }
         self.forget_unreached_thresholds(rules);
         self.changed(rules);
         true
@@ -192,6 +239,7 @@ impl Pool {
             limbo: self.limbo(now),
             balance: self.balance(),
             lifetime_paid: self.lifetime_paid(),
+            tier: self.tier,
             month,
             month_used: self.view(now).month_used,
             months_past: self.months.past.clone(),
@@ -199,6 +247,20 @@ impl Pool {
             oddities: self.oddities,
             created: self.created,
         }
+    }
+
+    /// What is lent to sessions that did not say *bye*, in order of session.
+    pub fn leases(&self, now: UnixMs) -> Vec<Leased> {
+        let spoken = self.sessions.iter().filter(|(_, record)| !record.is_closed());
+        let leased = |((session, generation), record): (&Key, &Record)| Leased {
+            session: session.clone(),
+            generation: *generation,
+            outstanding: record.outstanding(),
+            used: record.used,
+            is_live: record.is_live(now),
+            heard: elapsed(earlier(record.expires, record.ttl), now),
+        };
+        spoken.map(leased).collect()
     }
 
     /// Rights lent to sessions whose lease ended: spent and not reported, or unspent; nobody can tell.
@@ -213,12 +275,18 @@ impl Pool {
         self.promotional.plus(self.purchased).plus(line)
     }
 
-    fn balance(&self) -> Credit {
+    pub(super) fn balance(&self) -> Credit {
         self.promotional.plus(self.purchased).minus(self.used)
     }
 
-    fn lifetime_paid(&self) -> Credit {
-        self.purchased.max(self.used.minus(self.promotional)).at_least_zero()
+    /// What is not used and not lent.
+    pub(super) fn available(&self) -> Credit {
+        self.balance().minus(self.leased)
+    }
+
+    /// The greatest of what was paid before, what was purchased, and what was used beyond promotional credit.
+    pub(super) fn lifetime_paid(&self) -> Credit {
+        self.paid_before.max(self.purchased).max(self.used.minus(self.promotional))
     }
 
     /// What may be lent at all: the least of credit and the month's room. Negative where too much is out.

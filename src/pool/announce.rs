@@ -1,9 +1,11 @@
-//! What others must hear of: thresholds of the monthly limit, nothing left, and the need to buy credits.
+//! What others must hear of: another tier, thresholds of the monthly limit, little or nothing left, and the need to buy
+//! credits.
 
 use super::account::Pool;
 use super::message::Happening;
 use super::rules::PoolRules;
 use crate::decision::Credit;
+use crate::decision::catalogue::tier_of;
 
 impl Pool {
     /// Announces, once each, what has become true.
@@ -11,7 +13,9 @@ impl Pool {
         if self.is_user() {
             return;
         }
+        self.announce_tier(rules);
         self.announce_thresholds(rules);
+        self.announce_low_balance();
         self.announce_depletion(rules);
         self.request_top_up(rules);
     }
@@ -20,6 +24,14 @@ impl Pool {
     pub(super) fn forget_unreached_thresholds(&mut self, rules: &PoolRules) {
         let reached: Vec<u32> = self.thresholds_reached(rules);
         self.announced.retain(|percent| reached.contains(percent));
+    }
+
+    fn announce_tier(&mut self, rules: &PoolRules) {
+        let to = tier_of(&rules.tiers, &self.terms, self.lifetime_paid());
+        let from = std::mem::replace(&mut self.tier, to);
+        if from != to {
+            self.emit(Happening::TierChanged { from, to });
+        }
     }
 
     fn announce_thresholds(&mut self, rules: &PoolRules) {
@@ -41,6 +53,20 @@ impl Pool {
                 <= i128::from(self.months.used.plus(dust).nanos()).saturating_mul(100)
         };
         rules.thresholds.iter().copied().filter(reached).collect()
+    }
+
+    /// Rights that sessions give back do not make it true again: they would go to and fro about the threshold.
+    fn announce_low_balance(&mut self) {
+        let available = self.available();
+        if let Some(threshold) = self.terms.balance_alert.filter(|threshold| !self.low && available <= *threshold) {
+            self.low = true;
+            self.emit(Happening::BalanceLow { threshold, available });
+        }
+    }
+
+    /// After credits came in, or another alert was set: a balance above the alert may fall to it.
+    pub(super) fn rearm_balance_alert(&mut self) {
+        self.low = self.terms.balance_alert.is_none_or(|threshold| self.balance() <= threshold);
     }
 
     fn announce_depletion(&mut self, rules: &PoolRules) {

@@ -2,6 +2,7 @@
 //!
 //! A counter only grows and is merged with `max`, so a message that is lost, repeated or reordered changes nothing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::decision::adaptive::Adaptive;
-use crate::decision::terms::{ReclaimMode, Terms, TokenLimits};
+use crate::decision::terms::{ReclaimMode, Suspension, Terms, Tier, TokenLimits};
 use crate::decision::{Credit, Month};
 
 /// One run of one sidecar: the node's name and 128 random bits. A restart is a new session.
@@ -225,6 +226,19 @@ pub struct StepProposal {
     pub limits: TokenLimits,
 }
 
+/// A purchase that somebody has to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub account: Arc<str>,
+    /// Names the purchase, however often it is asked for.
+    pub key: String,
+    pub amount: Credit,
+    /// Purchases for this need that were declined before.
+    pub attempt: u32,
+    /// How long it has been wanted.
+    pub age: Duration,
+}
+
 /// Something that others must hear of, written in the same step that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -233,12 +247,68 @@ pub struct Event {
     pub what: Happening,
 }
 
+/// What happened. Each is told once for each cause, in the step that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Happening {
     /// Buy `amount` under this key, once. The key is `account.credit version.attempt`.
-    TopUpNeeded { key: String, amount: Credit },
+    TopUpNeeded {
+        key: String,
+        amount: Credit,
+    },
+    /// As much as was asked for under this key was bought.
+    TopUpSucceeded {
+        key: String,
+        amount: Credit,
+    },
+    /// The purchase under this key was declined, which makes `declines` in a row. The next is asked for after `retry_at`; without
+    /// one auto top-up was turned off.
+    TopUpFailed {
+        key: String,
+        amount: Credit,
+        declines: u32,
+        retry_at: Option<UnixMs>,
+    },
+    /// Credits, without what is used or lent, fell to `threshold`. Again only after credits came in.
+    BalanceLow {
+        threshold: Credit,
+        available: Credit,
+    },
     /// Nothing is left to use, credit line included.
     Depleted,
     /// Usage crossed so many percent of the monthly limit.
-    MonthThreshold { month: Month, percent: u32 },
+    MonthThreshold {
+        month: Month,
+        percent: u32,
+    },
+    TierChanged {
+        from: Tier,
+        to: Tier,
+    },
+    /// So much was reported as used that no lease covered: settled above the hold by more than the lease had, served on
+    /// emergency credit, or said by a session whose rights were taken back. What a lease covers is not seen here.
+    Overrun {
+        amount: Credit,
+    },
+    /// Payments failed until none will be tried, and usage pauses.
+    Suspended {
+        why: Suspension,
+    },
+}
+
+impl Happening {
+    /// The name by which others know it: `balance_low`, `budget_80`, `budget_reached`.
+    pub fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::TopUpNeeded { .. } => "topup_needed",
+            Self::TopUpSucceeded { .. } => "topup_succeeded",
+            Self::TopUpFailed { .. } => "topup_failed",
+            Self::BalanceLow { .. } => "balance_low",
+            Self::Depleted => "depleted",
+            Self::MonthThreshold { percent: 100, .. } => "budget_reached",
+            Self::MonthThreshold { percent, .. } => return Cow::Owned(format!("budget_{percent}")),
+            Self::TierChanged { .. } => "tier_changed",
+            Self::Overrun { .. } => "overrun",
+            Self::Suspended { .. } => "suspended",
+        })
+    }
 }

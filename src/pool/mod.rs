@@ -31,7 +31,7 @@ mod when;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Oddities, Pool, Summary};
+pub use account::{Leased, Oddities, Pool, Summary};
 pub use audit::{Audit, Drift};
 pub use message::{Message, Refusal, Reply, SessionId, SyncReply, SyncRequest};
 pub use rate::RatePool;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::Credit;
+use crate::decision::catalogue::TierRule;
 
 /// How much is lent, for how long, and what is announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct PoolRules {
     pub dust: Credit,
     /// Waits after a declined top-up. One more decline turns auto top-up off.
     pub top_up_waits: Vec<Duration>,
+    /// What each tier needs and gives, as the catalogue has it; none leaves every account without a tier of its own.
+    pub tiers: Vec<TierRule>,
 }
 
 impl Default for PoolRules {
@@ -96,6 +99,7 @@ impl Default for PoolRules {
             dust: Credit::from_nanos(1_200_000),
             // A hiccup, an outage, a person who has to act.
             top_up_waits: vec![Duration::from_mins(1), Duration::from_mins(5), Duration::from_mins(30)],
+            tiers: Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Pool;
-use super::message::{Refusal, SessionId, SyncReply, SyncRequest};
+use super::message::{Happening, Refusal, SessionId, SyncReply, SyncRequest};
 use super::month::split;
 use super::rules::PoolRules;
 use super::session::{Key, Merged, Record, Stage};
@@ -95,6 +95,9 @@ impl Pool {
         let split = split(&old, request, merged.spent, self.months.current);
         self.months.book(&split, rules.months_kept);
         self.oddities.beyond_grant = self.oddities.beyond_grant.plus(merged.beyond);
+        if merged.beyond.is_positive() {
+            self.emit(Happening::Overrun { amount: merged.beyond });
+        }
         self.oddities.readopted = self.oddities.readopted.plus(merged.readopted);
         self.put(key, Record { month: split.month, used_before: split.used_before, ..merged.record });
         self.ops = self.ops.saturating_add(1);

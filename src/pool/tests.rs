@@ -9,6 +9,7 @@
     reason = "tests add up small numbers and should fail loudly"
 )]
 
+mod alerts;
 mod asker;
 mod chaos;
 mod leases;
@@ -46,7 +47,7 @@ fn pool(credits: &str) -> Pool {
 }
 
 fn pool_on(terms: Terms, credits: &str) -> Pool {
-    let mut pool = Pool::new("acme".into(), terms, START);
+    let mut pool = Pool::new("acme".into(), terms, &rules(), START);
     pool.credit(1, Credit::ZERO, usd(credits), &rules(), START).unwrap();
     pool.take_events();
     pool

@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Pool;
-use super::message::Happening;
+use super::message::{Happening, Wanted};
 use super::rules::PoolRules;
-use super::when::later;
+use super::when::{elapsed, later};
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::terms::{Suspension, Terms, TopUpTerms};
@@ -37,15 +37,6 @@ pub(super) struct Pending {
 }
 
 impl TopUp {
-    /// Ends the pending purchase where as much was bought. A smaller purchase by hand leaves it in flight.
-    pub fn credited(&mut self, purchased: Credit) {
-        let Some(pending) = self.pending.take_if(|pending| pending.done_at <= purchased) else {
-            return;
-        };
-        let bought = self.bought.plus(pending.amount).min(Credit::MAX);
-        *self = Self { bought, ..Self::default() };
-    }
-
     /// A change in how the account pays starts the waits anew; turning auto top-up off forgets what is in flight.
     pub fn configured(&mut self, old: &Terms, new: &Terms) {
         let pays = |terms: &Terms| (terms.top_up, terms.payment_method, terms.suspension);
@@ -63,24 +54,59 @@ impl TopUp {
 }
 
 impl Pool {
+    /// Ends the pending purchase where it was made, or as much was bought. A smaller purchase by hand leaves it in flight.
+    pub(super) fn top_up_credited(&mut self, purchase_id: &str) {
+        let purchased = self.purchased;
+        let is_made = |pending: &mut Pending| pending.done_at <= purchased || pending.key == purchase_id;
+        let Some(pending) = self.top_up.pending.take_if(is_made) else {
+            return;
+        };
+        let bought = self.top_up.bought.plus(pending.amount).min(Credit::MAX);
+        self.top_up = TopUp { bought, ..TopUp::default() };
+        self.emit(Happening::TopUpSucceeded { key: pending.key, amount: pending.amount });
+    }
+
     /// The purchase under `key` was declined. False where another one, or none, is pending.
     ///
     /// The next attempt waits longer; when no wait is left, auto top-up ends and the account is `failed_payments`.
     pub fn top_up_failed(&mut self, key: &str, rules: &PoolRules, now: UnixMs) -> bool {
-        if self.top_up.pending.as_ref().is_none_or(|pending| pending.key != key) {
+        let Some(pending) = self.top_up.pending.take_if(|pending| pending.key == key) else {
             return false;
-        }
+        };
         self.tick(now, rules);
         let wait = usize::try_from(self.top_up.declines).ok().and_then(|declines| rules.top_up_waits.get(declines));
-        self.top_up.pending = None;
         self.top_up.attempt = self.top_up.attempt.saturating_add(1);
         self.top_up.declines = self.top_up.declines.saturating_add(1);
-        match wait {
-            Some(wait) => self.top_up.retry_at = later(self.now, *wait),
+        let retry_at = wait.map(|wait| later(self.now, *wait));
+        let (amount, declines) = (pending.amount, self.top_up.declines);
+        self.emit(Happening::TopUpFailed { key: pending.key, amount, declines, retry_at });
+        match retry_at {
+            Some(retry_at) => self.top_up.retry_at = retry_at,
             None => self.suspend_for_failed_payments(),
         }
         self.changed(rules);
         true
+    }
+
+    /// The purchase in flight, asked for anew where the wait after a decline is over.
+    pub fn look_at_top_up(&mut self, rules: &PoolRules, now: UnixMs) -> Option<Wanted> {
+        self.tick(now, rules);
+        self.announce(rules);
+        let (account, attempt, now) = (self.account.clone(), self.top_up.attempt, self.now);
+        let wanted = |Pending { key, since, amount, .. }: &Pending| Wanted {
+            account,
+            key: key.clone(),
+            amount: *amount,
+            attempt,
+            age: elapsed(*since, now),
+        };
+        self.top_up.pending.as_ref().map(wanted)
+    }
+
+    /// When a declined purchase may be asked for again; `None` where it will not be.
+    pub fn top_up_retry_at(&self) -> Option<UnixMs> {
+        let is_over = self.top_up.pending.is_some() || self.top_up.declines == 0 || self.top_up_terms().is_none();
+        (!is_over).then_some(self.top_up.retry_at)
     }
 
     /// Asks for a purchase where what is available has fallen to the minimum and none is in flight.
@@ -102,12 +128,11 @@ impl Pool {
     }
 
     fn needs_top_up(&self, terms: &TopUpTerms, rules: &PoolRules) -> bool {
-        let available = self.promotional.plus(self.purchased).minus(self.used).minus(self.leased);
         let capped = terms.monthly_cap.is_some_and(|cap| cap < self.top_up.bought.plus(terms.amount));
         self.top_up.pending.is_none()
             && self.top_up.retry_at <= self.now
             && !capped
-            && available <= terms.minimum.max(rules.dust)
+            && self.available() <= terms.minimum.max(rules.dust)
     }
 
     fn suspend_for_failed_payments(&mut self) {
@@ -115,5 +140,6 @@ impl Pool {
         terms.suspension = Suspension::FailedPayments;
         terms.top_up = None;
         self.terms_version = self.terms_version.saturating_add(1);
+        self.emit(Happening::Suspended { why: Suspension::FailedPayments });
     }
 }

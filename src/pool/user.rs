@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::account::Pool;
 use super::message::{Refusal, SyncRequest, UserCap};
+use super::rules::PoolRules;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, Terms};
+use crate::decision::terms::{Mode, Terms, Tier};
 
 /// Stands between account and user in the name of a user's pool. No account's name has it.
 const MARK: char = '/';
@@ -37,7 +38,7 @@ pub fn user_in<'a>(pool: &'a str, account: &str) -> Option<&'a str> {
 
 impl Pool {
     /// The pool of a user of whom nothing was heard yet, `name` as [`pool_of_user`] gives it.
-    pub fn of_user(name: Arc<str>, now: UnixMs) -> Self {
+    pub fn of_user(name: Arc<str>, rules: &PoolRules, now: UnixMs) -> Self {
         // Credit without end, so that the cap alone counts: it is the limit of the month.
         let terms = Terms {
             mode: Mode::Postpaid,
@@ -45,7 +46,7 @@ impl Pool {
             monthly_limit: Some(Credit::ZERO),
             ..Terms::default()
         };
-        Self { terms_version: 0, ..Self::new(name, terms, now) }
+        Self { terms_version: 0, tier: Tier::None, ..Self::new(name, terms, rules, now) }
     }
 
     pub(super) fn is_user(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Rounds;
 use super::keys::{Keys, digest_of};
-use super::store::{AccountRecord, CreditKind, KeyRecord, Purchase, Store, StoreError};
+use super::store::{AccountRecord, CreditKind, KeyRecord, Leased, Purchase, Store, StoreError};
 use crate::clock::Clock;
 use crate::decision::terms::{Mode, Terms};
 use crate::decision::{Catalogue, Credit};
@@ -68,9 +68,7 @@ impl Accounts {
     ///
     /// If it fails between the two, the account exists without: add credits with the purchase id `starter`.
     pub async fn create(&self, account: &str, terms: Terms, starter: bool) -> Result<AccountRecord, AccountsError> {
-        let mut faults = name_faults(account);
-        faults.extend(self.terms_faults(&terms, Credit::ZERO));
-        refuse(faults)?;
+        refuse(self.new_account_faults(account, &terms))?;
         let terms = self.in_force(terms, Credit::ZERO);
         let mut record = self.store.create_account(account.into(), terms).await?;
         if starter && self.catalogue.starter_credit.is_positive() {
@@ -81,7 +79,14 @@ impl Accounts {
     }
 
     pub async fn get(&self, account: &str) -> Result<AccountRecord, AccountsError> {
+        refuse(name_faults(account))?;
         Ok(self.store.account(account.into()).await?)
+    }
+
+    /// An account and what is lent of it.
+    pub async fn inspect(&self, account: &str) -> Result<(AccountRecord, Vec<Leased>), AccountsError> {
+        refuse(name_faults(account))?;
+        Ok(self.store.inspect(account.into()).await?)
     }
 
     /// Accounts in order of name, after `after`; at most `max`, and never more than 1,000.
@@ -91,6 +96,7 @@ impl Accounts {
 
     /// Replaces the terms if they are still at `version`, so that two operators cannot undo each other unawares.
     pub async fn configure(&self, account: &str, version: u64, terms: Terms) -> Result<AccountRecord, AccountsError> {
+        refuse(name_faults(account))?;
         let lifetime_paid = self.store.account(account.into()).await?.lifetime_paid;
         refuse(self.terms_faults(&terms, lifetime_paid))?;
         let terms = self.in_force(terms, lifetime_paid);
@@ -101,11 +107,7 @@ impl Accounts {
 
     /// Adds credits once for each purchase id.
     pub async fn add_credits(&self, purchase: Purchase) -> Result<AccountRecord, AccountsError> {
-        let mut faults = purchase_id_faults(&purchase.id);
-        if !purchase.amount.is_positive() {
-            faults.push(fault("amount", "must be more than 0"));
-        }
-        refuse(faults)?;
+        refuse(purchase_faults(&purchase.account, &purchase.id, Some(purchase.amount)))?;
         let account = purchase.account.clone();
         let record = self.store.add_credits(purchase).await?;
         self.changed(&account);
@@ -114,7 +116,9 @@ impl Accounts {
 
     /// Makes a key for an account. Only its digest is stored: show it now or never.
     pub async fn create_key(&self, account: &str, label: &str) -> Result<NewKey, AccountsError> {
-        refuse(label_faults(label))?;
+        let mut faults = name_faults(account);
+        faults.extend(label_faults(label));
+        refuse(faults)?;
         let key = random_key()?;
         let digest = digest_of(&key);
         let record = self.store.create_key(account.into(), digest, label.into()).await?;
@@ -123,18 +127,24 @@ impl Accounts {
     }
 
     pub async fn keys(&self, account: &str) -> Result<Vec<KeyRecord>, AccountsError> {
+        refuse(name_faults(account))?;
         Ok(self.store.keys(account.into()).await?)
     }
 
     /// Ends a key: at once here, within two seconds on every other node.
     pub async fn revoke_key(&self, account: &str, id: &str) -> Result<(), AccountsError> {
+        let mut faults = name_faults(account);
+        if id.is_empty() {
+            faults.push(fault("id", "is missing; it is required"));
+        }
+        refuse(faults)?;
         let digest = self.store.revoke_key(account.into(), id.into()).await?;
         self.keys.forget(&digest);
         Ok(())
     }
 
     /// Has this node hear of a change at once; the others hear of it with their next round.
-    fn changed(&self, account: &str) {
+    pub fn changed(&self, account: &str) {
         self.ledger.touch(account, self.clock.now());
         self.rounds.nudge();
     }
@@ -156,10 +166,19 @@ impl Accounts {
         terms
     }
 
-    fn terms_faults(&self, terms: &Terms, lifetime_paid: Credit) -> Vec<FieldFault> {
+    /// What is wrong with an account that is to be made.
+    pub fn new_account_faults(&self, account: &str, terms: &Terms) -> Vec<FieldFault> {
+        let mut faults = name_faults(account);
+        faults.extend(self.terms_faults(terms, Credit::ZERO));
+        faults
+    }
+
+    /// What is wrong with terms for an account that paid so much.
+    pub fn terms_faults(&self, terms: &Terms, lifetime_paid: Credit) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         faults.extend(self.monthly_limit_fault(terms, lifetime_paid));
         faults.extend(credit_line_fault(terms));
+        faults.extend(balance_alert_fault(terms));
         faults.extend(top_up_faults(terms));
         faults.extend(users::faults(terms));
         for name in terms.custom_limits.keys() {
@@ -202,6 +221,11 @@ fn credit_line_fault(terms: &Terms) -> Option<FieldFault> {
     unpaid.then(|| fault("terms.credit_line", "must be 0 for a prepaid account; choose postpaid or contract to lend"))
 }
 
+fn balance_alert_fault(terms: &Terms) -> Option<FieldFault> {
+    let is_bad = terms.balance_alert.is_some_and(|alert| alert < Credit::ZERO || alert > Credit::MAX);
+    is_bad.then(|| fault("terms.balance_alert", format!("must be from 0 to {}; \"none\" removes it", Credit::MAX)))
+}
+
 fn top_up_faults(terms: &Terms) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     let Some(top_up) = terms.top_up else {
@@ -219,12 +243,23 @@ fn top_up_faults(terms: &Terms) -> Vec<FieldFault> {
     faults
 }
 
-fn name_faults(account: &str) -> Vec<FieldFault> {
+/// What is wrong with the name of an account.
+pub fn name_faults(account: &str) -> Vec<FieldFault> {
     let plain = account.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if plain && (1..=NAME_MAX).contains(&account.len()) {
         return Vec::new();
     }
     vec![fault("account", format!("must have 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -"))]
+}
+
+/// What is wrong with a purchase; an amount that could not be read has its fault already.
+pub fn purchase_faults(account: &str, id: &str, amount: Option<Credit>) -> Vec<FieldFault> {
+    let mut faults = name_faults(account);
+    faults.extend(purchase_id_faults(id));
+    if amount.is_some_and(|amount| !amount.is_positive()) {
+        faults.push(fault("amount", "must be more than 0"));
+    }
+    faults
 }
 
 fn purchase_id_faults(id: &str) -> Vec<FieldFault> {

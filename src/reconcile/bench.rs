@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::{AccountRecord, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError, UserRecord};
+use super::store::{AccountRecord, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError, UserRecord};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::Terms;
 use crate::decision::{Ask, Catalogue, Prompt, RequestId, ServiceTier};
@@ -13,7 +13,7 @@ use crate::pool::{Message, Reply, SessionId};
 
 pub(crate) fn ledger() -> Ledger {
     let settings = LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 1_000,
         holds_max: 10_000,
         ended_max: 10_000,
@@ -84,6 +84,9 @@ impl Store for Away {
     fn account(&self, _: Arc<str>) -> Pending<'_, AccountRecord> {
         away()
     }
+    fn inspect(&self, _: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        away()
+    }
     fn accounts(&self, _: Option<Arc<str>>, _: usize) -> Pending<'_, Vec<AccountRecord>> {
         away()
     }
@@ -94,6 +97,9 @@ impl Store for Away {
         away()
     }
     fn add_credits(&self, _: Purchase) -> Pending<'_, AccountRecord> {
+        away()
+    }
+    fn top_up_failed(&self, _: Arc<str>, _: String) -> Pending<'_, AccountRecord> {
         away()
     }
     fn create_key(&self, _: Arc<str>, _: KeyDigest, _: String) -> Pending<'_, KeyRecord> {

@@ -24,6 +24,7 @@ pub mod accounts;
 pub mod checkup;
 pub mod embedded;
 pub mod keys;
+pub mod outbox;
 pub mod redis;
 mod series;
 pub mod store;

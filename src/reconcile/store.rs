@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, UnixMs};
 use crate::decision::Credit;
-use crate::decision::terms::Terms;
+use crate::decision::terms::{Terms, Tier};
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
+
+pub use crate::pool::Leased;
 
 /// A boxed future: the trait is used as `dyn Store`.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -135,6 +137,8 @@ pub struct AccountRecord {
     /// Credits in minus used.
     pub balance: Credit,
     pub lifetime_paid: Credit,
+    /// The tier in force.
+    pub tier: Tier,
     pub month: crate::decision::Month,
     pub month_used: Credit,
     /// The purchase key of an auto top-up in flight.
@@ -201,6 +205,8 @@ pub trait Store: Send + Sync {
 
     fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord>;
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord>;
+    /// An account and what is lent of it, in one look.
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)>;
     /// Accounts in order of name, after `after`, at most `max`.
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>>;
     /// Users of an account who spent under a cap lately, in order of name, after `after`, at most `max`.
@@ -209,6 +215,9 @@ pub trait Store: Send + Sync {
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord>;
     /// Adds credits once for each purchase id; again, it returns the account as it is.
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord>;
+    /// Notes that the purchase under this key was declined, so that it is tried again later or auto top-up ends. Where another
+    /// one, or none, is in flight, it returns the account as it is.
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord>;
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord>;
     fn keys(&self, account: Arc<str>) -> Pending<'_, Vec<KeyRecord>>;
     fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest>;

@@ -55,7 +55,7 @@ impl Ports {
     }
 }
 
-fn bind(at: SocketAddr, flag: &'static str, reuse_port: bool) -> Result<std::net::TcpListener, Failure> {
+pub fn bind(at: SocketAddr, flag: &'static str, reuse_port: bool) -> Result<std::net::TcpListener, Failure> {
     bind_tcp(at, reuse_port).map_err(|cause| refused(at.to_string(), flag, cause))
 }
 

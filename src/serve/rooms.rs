@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
+use tollgate::cashier::Cashier;
 use tollgate::clock::Clock;
 use tollgate::config::{Settings, StoreAt};
 use tollgate::gate::{Gate, GateParts};
@@ -17,6 +18,7 @@ use tollgate::reconcile::accounts::Accounts;
 use tollgate::reconcile::checkup::Checkup;
 use tollgate::reconcile::embedded::{Embedded, Rules};
 use tollgate::reconcile::keys::{KeySettings, Keys};
+use tollgate::reconcile::outbox::Outbox;
 use tollgate::reconcile::redis::Redis;
 use tollgate::reconcile::store::Store;
 use tollgate::telemetry;
@@ -38,6 +40,8 @@ pub struct Rooms {
     keys: Arc<Keys>,
     accounts: Arc<Accounts>,
     wire: Arc<Wire>,
+    /// Where the store is a file, which nobody else can open.
+    cashier: Option<Arc<Cashier>>,
     pub metrics: PrometheusHandle,
 }
 
@@ -46,7 +50,9 @@ impl Rooms {
         let metrics = install_metrics()?;
         let catalogue = settings.catalogue.clone();
         let session = new_session(settings.node.clone())?;
-        let Reached { store, keys: key_settings } = reach(settings, store)?;
+        let is_file = matches!(store, StoreAt::File(_));
+        let Reached { store: outbox, keys: key_settings } = reach(settings, store)?;
+        let store: Arc<dyn Store> = outbox.clone();
         let ledger = Arc::new(Ledger::new(settings.ledger, catalogue.clone(), session.clone()));
         let rounds = Arc::new(Rounds::new(ledger.clone(), store.clone(), Clock, settings.round));
         let checkup = Arc::new(Checkup::new(store.clone(), Clock));
@@ -59,10 +65,16 @@ impl Rooms {
             keys: keys.clone(),
             clock: Clock,
         });
+        if settings.cashier.is_some() && !is_file {
+            tracing::info!(
+                "sidecars that share a store buy nothing: run `tollgate cashier` with these settings beside them"
+            );
+        }
+        let cashier = if is_file { new_cashier(settings, outbox, &accounts)? } else { None };
         let parts = GateParts { ledger, rounds: rounds.clone(), keys: keys.clone(), catalogue, session, clock: Clock };
         let gate = Arc::new(Gate::new(parts, settings.gate));
         let wire = Arc::new(Wire::new(gate, settings.transport.clone()));
-        Ok(Self { rounds, checkup, keys, accounts, wire, metrics })
+        Ok(Self { rounds, checkup, keys, accounts, wire, cashier, metrics })
     }
 
     /// Rounds, key look-ups and the upkeep of histograms, until `stop`; returns the rounds, which are waited for.
@@ -73,17 +85,20 @@ impl Rooms {
         tokio::spawn(async move { checkup.run(stopped).await });
         let (rounds, stopped) = (self.rounds.clone(), until(stop.clone()));
         tokio::spawn(async move { rounds.follow(stopped).await });
-        let metrics = self.metrics.clone();
-        tokio::spawn(async move {
-            let mut ticks = interval(UPKEEP_EVERY);
-            loop {
-                ticks.tick().await;
-                metrics.run_upkeep();
-            }
-        });
+        spawn_upkeep(self.metrics.clone());
         let (rounds, stopped) = (self.rounds.clone(), until(stop.clone()));
         self.rounds.nudge();
         tokio::spawn(async move { rounds.run(stopped).await })
+    }
+
+    /// The cashier, where there is one, until `stop` and what it began has ended.
+    pub fn spawn_cashier(&self, stop: &watch::Receiver<bool>) -> JoinHandle<()> {
+        let (cashier, stopped) = (self.cashier.clone(), until(stop.clone()));
+        tokio::spawn(async move {
+            if let Some(cashier) = cashier {
+                cashier.run(stopped).await;
+            }
+        })
     }
 
     /// One thread with a runtime of its own for each worker, and the accounts port here; each tells how it ended.
@@ -102,7 +117,7 @@ impl Rooms {
                 ended.blocking_send(served).expect("main listens until every server has ended");
             })?;
         }
-        let operators = Operators { accounts: self.accounts.clone() };
+        let operators = Operators { accounts: self.accounts.clone(), gate: self.wire.gate.clone() };
         let listener = ports.accounts_listener.try_clone()?;
         let (wire, health, stop) = (settings.transport.wire, health.clone(), until(stop.clone()));
         tokio::spawn(async move {
@@ -125,15 +140,43 @@ fn work(ports: WorkerPorts, wire: Arc<Wire>, health: &Health, stop: &watch::Rece
     })
 }
 
+/// The cashier of this process, where it has somebody to call.
+fn new_cashier(
+    settings: &Settings,
+    outbox: Arc<dyn Outbox>,
+    accounts: &Arc<Accounts>,
+) -> Result<Option<Arc<Cashier>>, Failure> {
+    let Some(cashier) = settings.cashier.clone() else { return Ok(None) };
+    let accounts = accounts.clone();
+    let cashier = Cashier::new(outbox, cashier, Clock, move |account| accounts.changed(account))?;
+    Ok(Some(Arc::new(cashier)))
+}
+
+/// Histograms are kept short, for ever.
+pub fn spawn_upkeep(metrics: PrometheusHandle) {
+    tokio::spawn(async move {
+        let mut ticks = interval(UPKEEP_EVERY);
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+        }
+    });
+}
+
 /// A store, and how long it is believed about keys.
-struct Reached {
-    store: Arc<dyn Store>,
+pub struct Reached {
+    pub store: Arc<dyn Outbox>,
     keys: KeySettings,
 }
 
-fn reach(settings: &Settings, at: &StoreAt) -> Result<Reached, Failure> {
+pub fn reach(settings: &Settings, at: &StoreAt) -> Result<Reached, Failure> {
     let lease = settings.catalogue.lease;
-    let pool = PoolRules { lease_max: lease.max, lease_parts: 100 / lease.max_percent.max(1), ..PoolRules::default() };
+    let pool = PoolRules {
+        lease_max: lease.max,
+        lease_parts: 100 / lease.max_percent.max(1),
+        tiers: settings.catalogue.tiers.clone(),
+        ..PoolRules::default()
+    };
     let rate = RateRules::default();
     match at {
         StoreAt::File(path) => {
@@ -153,7 +196,7 @@ fn reach(settings: &Settings, at: &StoreAt) -> Result<Reached, Failure> {
     }
 }
 
-fn install_metrics() -> Result<PrometheusHandle, BuildError> {
+pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
     for (name, bounds) in telemetry::BUCKETS {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), bounds)?;

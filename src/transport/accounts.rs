@@ -1,6 +1,7 @@
 //! The operators' API: accounts, credits and keys. A thin translation of what `reconcile` does with them.
 
-mod messages;
+mod inspect;
+pub(in crate::transport) mod messages;
 mod terms;
 mod users;
 
@@ -11,10 +12,13 @@ use tonic::{Request, Response, Status};
 use super::proto::tollgate as api;
 use super::proto::tollgate::accounts_server::Accounts;
 use super::status::failure::accounts_status;
-use crate::reconcile::accounts as operations;
+use super::status::faults::Faults;
+use crate::gate::Gate;
+use crate::reconcile::accounts::{self as operations, name_faults, purchase_faults};
 use crate::reconcile::store::{CreditKind, Purchase};
+use inspect::{denial_message, here_message, lease_message};
 use messages::{account_message, key_message};
-use terms::{changed, credit, initial};
+use terms::{MODE, changed, credit, initial};
 
 /// Accounts in one page where the request does not say how many, and at most.
 const PAGE: u32 = 100;
@@ -23,6 +27,8 @@ const PAGE_MAX: u32 = 500;
 /// The handler of the accounts port.
 pub struct Operators {
     pub accounts: Arc<operations::Accounts>,
+    /// What this sidecar itself knows.
+    pub gate: Arc<Gate>,
 }
 
 #[tonic::async_trait]
@@ -33,9 +39,14 @@ impl Accounts for Operators {
     ) -> Result<Response<api::CreateAccountResponse>, Status> {
         let request = request.into_inner();
         let change = request.terms.unwrap_or_default();
-        let terms = changed(initial(&change)?, change)?;
+        let mut faults = Faults::default();
+        let terms = changed(initial(&change), change, &mut faults);
+        if !faults.is_empty() {
+            faults.join_beside(MODE, self.accounts.new_account_faults(&request.account, &terms));
+        }
+        faults.refuse()?;
         let created = self.accounts.create(&request.account, terms, request.starter_credit).await;
-        let record = created.map_err(|error| accounts_status(&error))?;
+        let record = created.map_err(accounts_status)?;
         Ok(Response::new(api::CreateAccountResponse { account: Some(account_message(record)) }))
     }
 
@@ -43,7 +54,7 @@ impl Accounts for Operators {
         &self,
         request: Request<api::GetAccountRequest>,
     ) -> Result<Response<api::GetAccountResponse>, Status> {
-        let record = self.accounts.get(&request.into_inner().account).await.map_err(|error| accounts_status(&error))?;
+        let record = self.accounts.get(&request.into_inner().account).await.map_err(accounts_status)?;
         Ok(Response::new(api::GetAccountResponse { account: Some(account_message(record)) }))
     }
 
@@ -56,7 +67,7 @@ impl Accounts for Operators {
         let size = usize::try_from(size).expect("a page fits memory");
         let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
         // One more than the page holds tells whether another follows.
-        let mut records = self.accounts.list(after, size + 1).await.map_err(|error| accounts_status(&error))?;
+        let mut records = self.accounts.list(after, size + 1).await.map_err(accounts_status)?;
         let more = records.len() > size;
         records.truncate(size);
         let last = records.last().filter(|_| more).map(|record| record.account.to_string());
@@ -75,7 +86,7 @@ impl Accounts for Operators {
         let size = usize::try_from(size).expect("a page fits memory");
         // One more than the page holds tells whether another follows.
         let listed = self.accounts.users(&request.account, &request.page_token, size + 1).await;
-        let mut users = listed.map_err(|error| accounts_status(&error))?;
+        let mut users = listed.map_err(accounts_status)?;
         let more = users.len() > size;
         users.truncate(size);
         let last = users.last().filter(|_| more).map(|user| user.user.to_string());
@@ -90,16 +101,34 @@ impl Accounts for Operators {
         request: Request<api::UpdateAccountRequest>,
     ) -> Result<Response<api::UpdateAccountResponse>, Status> {
         let request = request.into_inner();
-        if request.version == 0 {
-            return Err(Status::invalid_argument("version is missing; send the version of the account that you read"));
-        }
-        let change = request.terms.ok_or_else(|| Status::invalid_argument("terms is missing; send what to change"))?;
         let account = &request.account;
-        let before = self.accounts.get(account).await.map_err(|error| accounts_status(&error))?;
+        let mut faults = Faults::default();
+        faults.join(name_faults(account));
+        if request.version == 0 {
+            faults.add("version", "is missing; send the version of the account that you read");
+        }
+        let Some(change) = request.terms else {
+            faults.add("terms", "is missing; send what to change");
+            return Err(faults.status());
+        };
+        let sent_well = faults.is_empty();
+        let before = match self.accounts.get(account).await {
+            Err(error) if sent_well => return Err(accounts_status(error)),
+            // What can be said of the request without the account is said.
+            before => before.ok(),
+        };
+        let lifetime_paid = before.as_ref().map(|before| before.lifetime_paid);
         // Against another version the change is refused in the store, whatever was read here.
-        let terms = changed(before.terms, change)?;
+        let terms =
+            changed(before.map_or_else(|| initial(&change), |before| before.terms), change.clone(), &mut faults);
+        if !faults.is_empty()
+            && let Some(paid) = lifetime_paid
+        {
+            faults.join_beside(MODE, self.accounts.terms_faults(&terms, paid));
+        }
+        faults.refuse()?;
         let configured = self.accounts.configure(account, request.version, terms).await;
-        let record = configured.map_err(|error| accounts_status(&error))?;
+        let record = configured.map_err(accounts_status)?;
         Ok(Response::new(api::UpdateAccountResponse { account: Some(account_message(record)) }))
     }
 
@@ -108,16 +137,23 @@ impl Accounts for Operators {
         request: Request<api::AddCreditsRequest>,
     ) -> Result<Response<api::AddCreditsResponse>, Status> {
         let request = request.into_inner();
+        let mut faults = Faults::default();
         let kind = match api::CreditKind::try_from(request.kind) {
-            Ok(api::CreditKind::Promotional) => CreditKind::Promotional,
-            Ok(api::CreditKind::Purchased) => CreditKind::Purchased,
+            Ok(api::CreditKind::Promotional) => Some(CreditKind::Promotional),
+            Ok(api::CreditKind::Purchased) => Some(CreditKind::Purchased),
             Ok(api::CreditKind::Unspecified) | Err(_) => {
-                return Err(Status::invalid_argument("kind is missing or unknown; send promotional or purchased"));
+                faults.add("kind", "is missing or unknown; send promotional or purchased");
+                None
             }
         };
-        let amount = credit("amount", &request.amount)?;
-        let purchase = Purchase { account: request.account.into(), id: request.purchase_id, amount, kind };
-        let record = self.accounts.add_credits(purchase).await.map_err(|error| accounts_status(&error))?;
+        let amount = faults.take(credit("amount", &request.amount));
+        let (account, id): (Arc<str>, _) = (request.account.into(), request.purchase_id);
+        let (Some(kind), Some(amount)) = (kind, amount) else {
+            faults.join(purchase_faults(&account, &id, amount));
+            return Err(faults.status());
+        };
+        let purchase = Purchase { account, id, amount, kind };
+        let record = self.accounts.add_credits(purchase).await.map_err(accounts_status)?;
         Ok(Response::new(api::AddCreditsResponse { account: Some(account_message(record)) }))
     }
 
@@ -127,7 +163,7 @@ impl Accounts for Operators {
     ) -> Result<Response<api::CreateApiKeyResponse>, Status> {
         let request = request.into_inner();
         let created = self.accounts.create_key(&request.account, &request.label).await;
-        let operations::NewKey { key, record } = created.map_err(|error| accounts_status(&error))?;
+        let operations::NewKey { key, record } = created.map_err(accounts_status)?;
         Ok(Response::new(api::CreateApiKeyResponse { api_key: Some(key_message(record)), secret: key }))
     }
 
@@ -135,7 +171,7 @@ impl Accounts for Operators {
         &self,
         request: Request<api::ListApiKeysRequest>,
     ) -> Result<Response<api::ListApiKeysResponse>, Status> {
-        let keys = self.accounts.keys(&request.into_inner().account).await.map_err(|error| accounts_status(&error))?;
+        let keys = self.accounts.keys(&request.into_inner().account).await.map_err(accounts_status)?;
         Ok(Response::new(api::ListApiKeysResponse { api_keys: keys.into_iter().map(key_message).collect() }))
     }
 
@@ -144,7 +180,24 @@ impl Accounts for Operators {
         request: Request<api::RevokeApiKeyRequest>,
     ) -> Result<Response<api::RevokeApiKeyResponse>, Status> {
         let request = request.into_inner();
-        self.accounts.revoke_key(&request.account, &request.id).await.map_err(|error| accounts_status(&error))?;
+        self.accounts.revoke_key(&request.account, &request.id).await.map_err(accounts_status)?;
         Ok(Response::new(api::RevokeApiKeyResponse {}))
+    }
+
+    async fn inspect_account(
+        &self,
+        request: Request<api::InspectAccountRequest>,
+    ) -> Result<Response<api::InspectAccountResponse>, Status> {
+        let account = request.into_inner().account;
+        let (record, leases) = self.accounts.inspect(&account).await.map_err(accounts_status)?;
+        let (here, denials) = self.gate.inspect(&account);
+        let now = self.gate.now().time;
+        Ok(Response::new(api::InspectAccountResponse {
+            account: Some(account_message(record)),
+            leases: leases.into_iter().map(lease_message).collect(),
+            node: self.gate.session().node.to_string(),
+            here: here.map(here_message),
+            denials: denials.iter().map(|noted| denial_message(noted, now)).collect(),
+        }))
     }
 }

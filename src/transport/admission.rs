@@ -1,6 +1,7 @@
 //! Our own API for inference servers: admit, follow, settle.
 
-mod messages;
+mod explain;
+pub(in crate::transport) mod messages;
 
 use std::time::Duration;
 
@@ -11,82 +12,102 @@ use super::proto::tollgate as api;
 use super::proto::tollgate::admission_server::Admission;
 use super::proto::tollgate::admit_request::{Prompt as PromptField, Who as WhoField};
 use super::request_id;
-use super::status::failure::hold_status;
+use super::status::failure::{bug_status, hold_status, reused_status};
+use super::status::faults::Faults;
 use super::status::{Told, told};
 use super::wire::{Payer, Wire, count_denied, overloaded};
 use crate::decision::{Ask, Denial, Prompt, RequestId, ServiceTier, Usage};
 use crate::ledger::{Answer, Extended, Verdict, WithoutHold};
+use explain::explain_response;
 use messages::{denial_message, ended_message, limits_message, millis_u32, reason, tokens_u32};
 
 #[tonic::async_trait]
 impl Admission for Wire {
     async fn admit(&self, request: Request<api::AdmitRequest>) -> Result<Response<api::AdmitResponse>, Status> {
         let request = request.into_inner();
-        let id = hold_id(&request.request_id, request.attempt)?;
-        self.admitted(&request, id, true).await.map(Response::new)
+        let mut faults = Faults::default();
+        let id = hold_id("request_id", &request.request_id, request.attempt, &mut faults);
+        let asked = asked(&request, id, &mut faults);
+        faults.refuse()?;
+        self.admitted(asked).await.map(Response::new)
     }
 
     async fn explain(&self, request: Request<api::ExplainRequest>) -> Result<Response<api::ExplainResponse>, Status> {
-        let ask = request.into_inner().ask.ok_or_else(|| missing("ask"))?;
+        let mut faults = Faults::default();
+        let Some(request) = request.into_inner().ask else {
+            faults.missing("ask");
+            return Err(faults.status());
+        };
         // Nothing is held, so a name that was never used is as good as any.
         let id = RequestId { digest: request_id::random().0, attempt: 0 };
-        let answer = self.admitted(&ask, id, false).await?;
-        Ok(Response::new(api::ExplainResponse { answer: Some(answer) }))
+        let asked = asked(&request, id, &mut faults);
+        faults.refuse_inside("ask")?;
+        self.explained(asked).await.map(Response::new)
     }
 
     async fn report(&self, request: Request<api::ReportRequest>) -> Result<Response<api::ReportResponse>, Status> {
         let request = request.into_inner();
-        let (account, id) = hold(request.hold.as_ref())?;
-        let life = self.gate.report(account, id, usage(request.usage)?).map_err(|error| hold_status(&error))?;
+        let mut faults = Faults::default();
+        let (account, id) = hold(request.hold.as_ref(), &mut faults);
+        let usage = usage(request.usage, &mut faults);
+        faults.refuse()?;
+        let life = self.gate.report(account, id, usage).map_err(|error| hold_status(&error))?;
         Ok(Response::new(api::ReportResponse { hold_life_ms: millis_u32(life) }))
     }
 
     async fn extend(&self, request: Request<api::ExtendRequest>) -> Result<Response<api::ExtendResponse>, Status> {
         let request = request.into_inner();
-        let (account, id) = hold(request.hold.as_ref())?;
+        let mut faults = Faults::default();
+        let (account, id) = hold(request.hold.as_ref(), &mut faults);
         if request.more_tokens == 0 {
-            return Err(Status::invalid_argument("more_tokens is 0; send at least 1"));
+            faults.add("more_tokens", "is 0; send at least 1");
         }
+        faults.refuse()?;
         let extended = self.gate.extend(account, id, request.more_tokens.into()).await;
         let result = match extended.map_err(|error| hold_status(&error))? {
             Extended::Granted { out_max } => {
                 api::extend_response::Result::Extension(api::Extension { max_tokens: tokens_u32(out_max) })
             }
             Extended::Refused(denial) => api::extend_response::Result::Denial(denial_message(&self.told(&denial, ""))),
-            Extended::Short(_) => return Err(Status::internal("the gate answered before it had asked the pool")),
+            Extended::Short(_) => return Err(bug_status("the gate answered before it had asked the pool")),
         };
         Ok(Response::new(api::ExtendResponse { result: Some(result) }))
     }
 
     async fn settle(&self, request: Request<api::SettleRequest>) -> Result<Response<api::SettleResponse>, Status> {
         let request = request.into_inner();
-        let (account, id) = hold(request.hold.as_ref())?;
-        let service_tier = service_tier(request.service_tier)?;
-        let user = user(&request.user)?;
+        let mut faults = Faults::default();
+        let (account, id) = hold(request.hold.as_ref(), &mut faults);
+        let service_tier = service_tier(request.service_tier, &mut faults);
+        let user = user(&request.user, &mut faults);
+        let usage = usage(request.usage, &mut faults);
+        faults.refuse()?;
         let fallback = (!request.model.is_empty()).then_some(WithoutHold { model: &request.model, service_tier, user });
-        let settled = self.gate.settle(account, id, usage(request.usage)?, fallback).await;
+        let settled = self.gate.settle(account, id, usage, fallback).await;
         let ended = settled.map_err(|error| hold_status(&error))?;
         Ok(Response::new(api::SettleResponse { ended: Some(ended_message(ended)) }))
     }
 
     async fn release(&self, request: Request<api::ReleaseRequest>) -> Result<Response<api::ReleaseResponse>, Status> {
         let request = request.into_inner();
-        let (account, id) = hold(request.hold.as_ref())?;
+        let mut faults = Faults::default();
+        let (account, id) = hold(request.hold.as_ref(), &mut faults);
+        faults.refuse()?;
         let ended = self.gate.release(account, id).map_err(|error| hold_status(&error))?;
         Ok(Response::new(api::ReleaseResponse { ended: Some(ended_message(ended)) }))
     }
 }
 
+/// Who asks, and for what.
+struct Asked<'a> {
+    who: Who<'a>,
+    /// Its account is still to be filled in.
+    ask: Ask<'a>,
+}
+
 impl Wire {
-    /// Asks the gate; where `hold` is false, only for an explanation.
-    async fn admitted(
-        &self,
-        request: &api::AdmitRequest,
-        id: RequestId,
-        hold: bool,
-    ) -> Result<api::AdmitResponse, Status> {
-        let who = who(request.who.as_ref())?;
-        let mut ask = ask(request, id)?;
+    async fn admitted(&self, asked: Asked<'_>) -> Result<api::AdmitResponse, Status> {
+        let Asked { who, mut ask } = asked;
         let Some(_running) = self.enter() else {
             return Ok(self.denied_at_the_door(overloaded()));
         };
@@ -95,8 +116,23 @@ impl Wire {
             Err(denial) => return Ok(self.denied_at_the_door(denial)),
         };
         ask.account = payer.name();
-        let answer = if hold { self.gate.check(&ask).await } else { self.gate.explain(&ask).await };
+        let answer = self.gate.check(&ask).await;
         self.admit_response(&ask, &answer)
+    }
+
+    async fn explained(&self, asked: Asked<'_>) -> Result<api::ExplainResponse, Status> {
+        let Asked { who, mut ask } = asked;
+        let alone =
+            |denial| Ok(api::ExplainResponse { answer: Some(self.denial_response(&denial)), ..Default::default() });
+        let Some(_running) = self.enter() else { return alone(overloaded()) };
+        let payer: Payer<'_> = match self.payer(who).await {
+            Ok(payer) => payer,
+            Err(denial) => return alone(denial),
+        };
+        ask.account = payer.name();
+        let explained = self.gate.explain(&ask).await;
+        let answer = self.admit_response(&ask, &explained.answer)?;
+        Ok(explain_response(self, &ask, answer, explained.why.as_ref()))
     }
 
     fn admit_response(&self, ask: &Ask<'_>, answer: &Answer) -> Result<api::AdmitResponse, Status> {
@@ -114,7 +150,7 @@ impl Wire {
             Verdict::Denied(denial) => {
                 let told = self.told(denial, ask.model);
                 if told.grpc == Code::AlreadyExists {
-                    return Err(Status::already_exists(told.message));
+                    return Err(reused_status(told.message));
                 }
                 Outcome::Denial(denial_message(&told))
             }
@@ -130,7 +166,11 @@ impl Wire {
     /// Denied before the gate was asked.
     fn denied_at_the_door(&self, denial: Denial) -> api::AdmitResponse {
         count_denied(denial.reason);
-        let denial = denial_message(&self.told(&denial, ""));
+        self.denial_response(&denial)
+    }
+
+    fn denial_response(&self, denial: &Denial) -> api::AdmitResponse {
+        let denial = denial_message(&self.told(denial, ""));
         api::AdmitResponse { result: Some(api::admit_response::Result::Denial(denial)), ..Default::default() }
     }
 
@@ -139,30 +179,26 @@ impl Wire {
     }
 }
 
-fn who(who: Option<&WhoField>) -> Result<Who<'_>, Status> {
-    match who.ok_or_else(|| missing("account or api_key"))? {
-        WhoField::Account(account) => {
-            account_name(account.as_bytes()).map(|name| Who::Account(name.into())).ok_or_else(bad_account)
-        }
-        WhoField::ApiKey(key) => Ok(key_digest(key.as_bytes()).map_or(Who::Nobody, Who::Key)),
-    }
-}
-
-/// The ask, its account still to be filled in.
-fn ask(request: &api::AdmitRequest, id: RequestId) -> Result<Ask<'_>, Status> {
+/// The ask as far as it is without fault; the rest is noted.
+fn asked<'a>(request: &'a api::AdmitRequest, id: RequestId, faults: &mut Faults) -> Asked<'a> {
+    let who = who(request.who.as_ref(), faults);
     if request.model.is_empty() {
-        return Err(missing("model"));
+        faults.missing("model");
     }
-    let user = user(&request.user)?;
-    let prompt = match request.prompt.ok_or_else(|| missing("prompt_tokens or prompt_bytes"))? {
-        PromptField::PromptTokens(tokens) => Prompt::Tokens(tokens.into()),
-        PromptField::PromptBytes(bytes) => Prompt::Bytes(bytes),
+    let user = user(&request.user, faults);
+    let prompt = match request.prompt {
+        Some(PromptField::PromptTokens(tokens)) => Prompt::Tokens(tokens.into()),
+        Some(PromptField::PromptBytes(bytes)) => Prompt::Bytes(bytes),
+        None => {
+            faults.add("prompt", "is missing; send prompt_tokens or prompt_bytes");
+            Prompt::Tokens(0)
+        }
     };
-    Ok(Ask {
+    let ask = Ask {
         account: "",
         user,
         model: &request.model,
-        service_tier: service_tier(request.service_tier)?,
+        service_tier: service_tier(request.service_tier, faults),
         prompt,
         cached_tokens_hint: request.cached_tokens_hint.map(u64::from),
         max_tokens: request.max_tokens.map(u64::from),
@@ -170,55 +206,74 @@ fn ask(request: &api::AdmitRequest, id: RequestId) -> Result<Ask<'_>, Status> {
         request_id: id,
         deadline: request.hold_life_ms.map(|millis| Duration::from_millis(millis.into())),
         capped: request.capped,
+    };
+    Asked { who, ask }
+}
+
+fn who<'a>(who: Option<&'a WhoField>, faults: &mut Faults) -> Who<'a> {
+    match who {
+        Some(WhoField::Account(account)) => Who::Account(account_in("account", account, faults).into()),
+        Some(WhoField::ApiKey(key)) => key_digest(key.as_bytes()).map_or(Who::Nobody, Who::Key),
+        None => {
+            faults.add("who", "is missing; send account or api_key");
+            Who::Nobody
+        }
+    }
+}
+
+fn service_tier(value: i32, faults: &mut Faults) -> ServiceTier {
+    match api::ServiceTier::try_from(value) {
+        Ok(api::ServiceTier::Unspecified | api::ServiceTier::Standard) => ServiceTier::Standard,
+        Ok(api::ServiceTier::Priority) => ServiceTier::Priority,
+        Ok(api::ServiceTier::Fast) => ServiceTier::Fast,
+        Ok(api::ServiceTier::Batch) => ServiceTier::Batch,
+        Err(_) => {
+            faults.add("service_tier", format!("is {value}, which is none; send standard, priority, fast or batch"));
+            ServiceTier::Standard
+        }
+    }
+}
+
+fn hold<'a>(hold: Option<&'a api::Hold>, faults: &mut Faults) -> (&'a str, RequestId) {
+    let Some(hold) = hold else {
+        faults.missing("hold");
+        return ("", RequestId { digest: 0, attempt: 0 });
+    };
+    let account = account_in("hold.account", &hold.account, faults);
+    (account, hold_id("hold.request_id", &hold.request_id, hold.attempt, faults))
+}
+
+fn hold_id(field: &str, id: &str, attempt: u32, faults: &mut Faults) -> RequestId {
+    if !request_id::is_valid(id.as_bytes()) {
+        faults.add(field, "is empty, too long or not plain; send 1 to 256 visible ASCII characters");
+    }
+    RequestId { digest: request_id::digest(id.as_bytes()), attempt }
+}
+
+fn account_in<'a>(field: &str, account: &'a str, faults: &mut Faults) -> &'a str {
+    account_name(account.as_bytes()).unwrap_or_else(|| {
+        faults.add(field, "is no name of an account; send 1 to 64 characters of A-Z a-z 0-9 . _ -");
+        ""
     })
 }
 
-fn service_tier(value: i32) -> Result<ServiceTier, Status> {
-    match api::ServiceTier::try_from(value) {
-        Ok(api::ServiceTier::Unspecified | api::ServiceTier::Standard) => Ok(ServiceTier::Standard),
-        Ok(api::ServiceTier::Priority) => Ok(ServiceTier::Priority),
-        Ok(api::ServiceTier::Fast) => Ok(ServiceTier::Fast),
-        Ok(api::ServiceTier::Batch) => Ok(ServiceTier::Batch),
-        Err(_) => Err(Status::invalid_argument(format!(
-            "service_tier is {value}, which is none; send standard, priority, fast or batch"
-        ))),
+fn usage(usage: Option<api::Usage>, faults: &mut Faults) -> Usage {
+    if usage.is_none() {
+        faults.missing("usage");
     }
-}
-
-fn hold(hold: Option<&api::Hold>) -> Result<(&str, RequestId), Status> {
-    let hold = hold.ok_or_else(|| missing("hold"))?;
-    let account = account_name(hold.account.as_bytes()).ok_or_else(bad_account)?;
-    Ok((account, hold_id(&hold.request_id, hold.attempt)?))
-}
-
-fn hold_id(id: &str, attempt: u32) -> Result<RequestId, Status> {
-    if !request_id::is_valid(id.as_bytes()) {
-        return Err(Status::invalid_argument(
-            "request_id is empty, too long or not plain; send 1 to 256 visible ASCII characters",
-        ));
-    }
-    Ok(RequestId { digest: request_id::digest(id.as_bytes()), attempt })
-}
-
-fn usage(usage: Option<api::Usage>) -> Result<Usage, Status> {
-    let usage = usage.ok_or_else(|| missing("usage"))?;
-    Ok(Usage {
+    let usage = usage.unwrap_or_default();
+    Usage {
         prompt: usage.prompt_tokens.into(),
         cached: usage.cached_tokens.into(),
         generated: usage.generated_tokens.into(),
-    })
-}
-
-fn missing(field: &str) -> Status {
-    Status::invalid_argument(format!("{field} is missing; it is required"))
+    }
 }
 
 /// The user of an ask; none where it is empty.
-fn user(name: &str) -> Result<Option<&str>, Status> {
-    let bad = || Status::invalid_argument("user is no name; send 1 to 128 bytes without control characters, or none");
-    if name.is_empty() { Ok(None) } else { user_name(name.as_bytes()).map(Some).ok_or_else(bad) }
-}
-
-fn bad_account() -> Status {
-    Status::invalid_argument("account is no name of an account; send 1 to 64 characters of A-Z a-z 0-9 . _ -")
+fn user<'a>(name: &'a str, faults: &mut Faults) -> Option<&'a str> {
+    let user = (!name.is_empty()).then_some(name);
+    if user.is_some_and(|user| user_name(user.as_bytes()).is_none()) {
+        faults.add("user", "is no name; send 1 to 128 bytes without control characters, or none");
+    }
+    user
 }

@@ -5,6 +5,7 @@
 
 mod body;
 pub(super) mod failure;
+pub(super) mod faults;
 mod table;
 #[cfg(test)]
 mod tests;

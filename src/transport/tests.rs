@@ -56,7 +56,7 @@ fn patient() -> WireSettings {
 
 fn ledger_settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 100,
         holds_max: 100,
         ended_max: 100,
@@ -100,9 +100,10 @@ async fn start(wire_settings: WireSettings) -> Sidecar {
     let patient = GateSettings { pool_wait: Duration::from_secs(20), ..GateSettings::default() };
     let gate = Arc::new(Gate::new(parts, patient));
     let settings = TransportSettings { wire: wire_settings, ..TransportSettings::default() };
-    let wire = Arc::new(Wire::new(gate, settings));
+    let wire = Arc::new(Wire::new(gate.clone(), settings));
     let operators = Operators {
         accounts: Arc::new(Accounts { store, catalogue, ledger, rounds: rounds.clone(), keys: keys.clone(), clock }),
+        gate,
     };
 
     let (ready, readiness) = watch::channel(Some("starting".into()));

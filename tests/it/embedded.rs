@@ -188,7 +188,7 @@ fn ask(request_id: RequestId) -> Ask<'static> {
 
 fn ledger_settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 100,
         holds_max: 100,
         ended_max: 10_000,

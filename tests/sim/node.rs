@@ -101,7 +101,7 @@ pub fn before_month_end(span: Duration) -> UnixMs {
 
 fn settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 1,
+        workers: 0,
         accounts_max: 64,
         holds_max: 1_000,
         ended_max: 1_000,

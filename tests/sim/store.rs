@@ -45,7 +45,7 @@ impl Store {
     }
 
     pub fn create(&mut self, account: Arc<str>, terms: Terms, at: Duration) {
-        let pool = Pool::new(Arc::clone(&account), terms, self.now(at));
+        let pool = Pool::new(Arc::clone(&account), terms, &self.rules, self.now(at));
         self.disk.pools.insert(account, pool);
     }
 

@@ -4,6 +4,7 @@
 
 mod code;
 mod dependencies;
+mod protos;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -115,6 +116,17 @@ const RULES: &[Rule] = &[
             &[SOME_METRIC, SOME_REASON, SOME_SETTING, ("README.md", "`tollgate_a_total` `denied`")],
             &[SOME_METRIC, SOME_REASON, SOME_SETTING],
             &[SOME_METRIC, SOME_REASON, ("README.md", "`tollgate_a_total` `denied` `listen`")],
+        ],
+    },
+    Rule {
+        says: "everything in our protos is explained",
+        faults: protos::undocumented,
+        breaches: &[
+            &[("proto/tollgate/v1/a.proto", "// Doc.\n\nmessage A {}\n")],
+            &[("proto/tollgate/v1/a.proto", "// Doc.\n\n// B.\nmessage B {\n  string a = 1;\n}\n")],
+            &[("proto/tollgate/v1/a.proto", "// Doc.\n\n// B.\nmessage B {\n  // Required.\n  A a = 1;\n}\n")],
+            &[("proto/tollgate/v1/a.proto", "// Doc.\n\n// B.\nenum B {\n  A = 0;\n}\n")],
+            &[("proto/tollgate/v1/a.proto", "// Doc.\n\n// B.\nservice B {\n  rpc A(A) returns (A);\n}\n")],
         ],
     },
     Rule {

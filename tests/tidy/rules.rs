@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pool", &["decision", "clock"]),
     ("ledger", &["pool", "decision", "clock"]),
     ("reconcile", &["pool", "ledger", "decision", "clock", "telemetry"]),
+    ("cashier", &["reconcile::outbox", "reconcile::store", "pool::message", "decision", "clock", "telemetry"]),
     ("gate", &["reconcile", "ledger", "pool::SessionId", "decision", "clock", "telemetry"]),
     (
         "transport",
@@ -26,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("config", &["transport", "gate", "reconcile", "ledger", "decision", "telemetry", "fields"]),
+    ("config", &["transport", "cashier::settings", "gate", "reconcile", "ledger", "decision", "telemetry", "fields"]),
     ("cli", &["transport", "reconcile", "decision", "clock"]),
     ("lib", &[]),
     ("main", &[]),
@@ -65,8 +66,11 @@ const OUTSIDERS: &[(&[&str], &[&str])] = &[
         &["decision", "pool", "ledger"],
         &["tokio", "redis", "redb", "prost", "tracing", "metrics", "tonic", "axum", "rustix", "getrandom"],
     ),
-    (&["clock", "fields", "telemetry", "gate", "reconcile", "config"], &["tonic", "prost", "axum", "tonic_prost"]),
-    (&["gate", "transport", "cli", "config"], &["redis", "redb"]),
+    (
+        &["clock", "fields", "telemetry", "gate", "cashier", "reconcile", "config"],
+        &["tonic", "prost", "axum", "tonic_prost"],
+    ),
+    (&["gate", "cashier", "transport", "cli", "config"], &["redis", "redb"]),
 ];
 
 pub fn outsiders(tree: &Tree) -> Vec<String> {

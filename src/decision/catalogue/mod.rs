@@ -3,7 +3,10 @@
 //! A catalogue is read from TOML by [`Catalogue::parse`], which reports every fault at once with its path in the file.
 
 mod models;
+mod provenance;
 mod read;
+
+pub use provenance::Provenance;
 
 use std::time::Duration;
 
@@ -62,7 +65,7 @@ pub struct PriceVersion {
 }
 
 /// What a tier needs and gives. In ascending order of tier; every tier is listed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierRule {
     pub tier: Tier,
     /// Lifetime paid that reaches it; `None` where only an operator sets it.
@@ -176,12 +179,7 @@ impl Catalogue {
 
     /// The tier of an account: its override, else the highest whose needs are met.
     pub fn tier(&self, terms: &Terms, lifetime_paid: Credit) -> Tier {
-        let billable = terms.payment_method && terms.billing_profile;
-        let reached = |rule: &&TierRule| {
-            rule.needs.is_some_and(|needs| lifetime_paid >= needs) && (billable || !rule.needs_billing)
-        };
-        let derived = || self.tiers.iter().rfind(reached).map_or(Tier::None, |rule| rule.tier);
-        terms.tier_override.unwrap_or_else(derived)
+        tier_of(&self.tiers, terms, lifetime_paid)
     }
 
     /// The monthly limit in force: the account's own, and for postpaid never above the tier's maximum.
@@ -252,4 +250,13 @@ impl PriceVersion {
 pub(super) fn percent_of(value: u64, percent: u32) -> u64 {
     let share = u128::from(value).saturating_mul(u128::from(percent)) / 100;
     u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// The tier of an account by these rules: its override, else the highest whose needs are met.
+pub fn tier_of(rules: &[TierRule], terms: &Terms, lifetime_paid: Credit) -> Tier {
+    let billable = terms.payment_method && terms.billing_profile;
+    let reached =
+        |rule: &&TierRule| rule.needs.is_some_and(|needs| lifetime_paid >= needs) && (billable || !rule.needs_billing);
+    let derived = || rules.iter().rfind(reached).map_or(Tier::None, |rule| rule.tier);
+    terms.tier_override.unwrap_or_else(derived)
 }

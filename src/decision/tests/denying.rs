@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use super::{NOW, ask, demand, healthy};
 use crate::clock::Time;
 use crate::decision::catalogue::GeneratedHold;
+use crate::decision::explain::{Says, explain};
 use crate::decision::rate::{Bucket, Limit};
 use crate::decision::standing::{RateStanding, UserStanding};
 use crate::decision::terms::Suspension;
-use crate::decision::{Ask, Credit, Decision, Demand, Prompt, Reason, Standing, Usage, decide};
+use crate::decision::{Ask, Credit, Decision, Demand, Denial, Prompt, Reason, Standing, Usage, decide};
 
 const HOLD: GeneratedHold = GeneratedHold::ReserveP95;
 
@@ -98,6 +99,31 @@ proptest! {
         }
         let Decision::Deny(denial) = decide(&demand(ask()), &standing, HOLD, NOW) else { panic!() };
         prop_assert_eq!((denial.retry_after.unwrap(), denial.reason), expected);
+    }
+
+    /// What denies is what speaks against the ask, limit by limit; where nothing does, it is admitted.
+    #[test]
+    fn each_limit_says_what_a_decision_makes_of_it(
+        causes in prop::sample::subsequence(PERMANENT.to_vec(), 0..=PERMANENT.len()),
+        waits in prop::sample::subsequence(TRANSIENT.to_vec(), 0..=TRANSIENT.len()),
+        seconds in 1..100_u64,
+    ) {
+        let mut standing = healthy();
+        waits.iter().for_each(|(_, spoil)| spoil(&mut standing, seconds));
+        causes.iter().rev().for_each(|(_, spoil)| spoil(&mut standing));
+        let demand = demand(ask());
+        let against: Vec<Denial> = explain(&demand, &standing, HOLD, NOW)
+            .into_iter()
+            .filter_map(|finding| if let Says::No(denial) = finding.says { Some(denial) } else { None })
+            .collect();
+        match decide(&demand, &standing, HOLD, NOW) {
+            Decision::Deny(denial) => {
+                let of_no_limit = [Reason::AbuseBlock, Reason::FailedPayments, Reason::Overloaded];
+                prop_assert!(against.contains(&denial) || of_no_limit.contains(&denial.reason), "{:?}", denial);
+            }
+            Decision::Admit(_) => prop_assert_eq!(against, vec![]),
+            Decision::Short(short) => prop_assert!(false, "{:?}", short),
+        }
     }
 
     /// Asks come and go against an account kept as simply as can be. A denial leaves it as it was; who waits as told

@@ -39,7 +39,7 @@ pub(super) struct World {
 
 pub(super) fn settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 4,
+        workers: 1,
         accounts_max: 1_000,
         holds_max: 1_000,
         ended_max: 1_000,
@@ -78,7 +78,7 @@ impl World {
         let terms = Terms { payment_method: true, ..Terms::default() };
         Self {
             ledger: Ledger::new(settings, catalogue(), session()),
-            pool: Some(Pool::new(ACCOUNT.into(), terms.clone(), now.unix)),
+            pool: Some(Pool::new(ACCOUNT.into(), terms.clone(), &PoolRules::default(), now.unix)),
             rates: BTreeMap::new(),
             users: BTreeMap::new(),
             rules: PoolRules::default(),
@@ -104,7 +104,7 @@ impl World {
             "ask" => self.ask(rest),
             "serve" => self.serve(rest),
             "alone" => self.alone(rest),
-            "explain" => told(&self.ledger.explain(&self.question(rest), self.now)),
+            "explain" => self.explain(rest),
             "round" => self.round(),
             "send" => self.send(),
             "deliver" => self.deliver(rest[0].parse().unwrap()),
@@ -214,6 +214,11 @@ impl World {
         told(&self.ledger.check(&self.question(words), self.now))
     }
 
+    fn explain(&self, words: &[&str]) -> String {
+        let explained = self.ledger.explain(&self.question(words), self.now);
+        explained.map_or_else(|| "unknown".into(), |explained| answered(&explained.answer))
+    }
+
     /// As the gate does: where the ledger cannot say, ask the pool and check again.
     pub(super) fn serve(&mut self, words: &[&str]) -> String {
         for _ in 0..3 {
@@ -288,7 +293,7 @@ impl World {
     fn answer(&mut self, message: &Message) -> Reply {
         let account = Arc::clone(&message.account);
         if user_of(&account).is_some() && self.pool.is_some() {
-            let fresh = || Pool::of_user(Arc::clone(&account), self.now.unix);
+            let fresh = || Pool::of_user(Arc::clone(&account), &self.rules, self.now.unix);
             let pool = self.users.entry(Arc::clone(&account)).or_insert_with(fresh);
             let sync = message.sync.map(|sync| pool.sync(&message.session, &sync, &self.rules, self.now.unix));
             return Reply { account, sync, rates: Vec::new() };
@@ -338,7 +343,7 @@ impl World {
         ended(self.ledger.settle(ACCOUNT, id_of(words[0]), usage(words[1]), fallback, self.now))
     }
 
-    fn sums(&self) -> String {
+    pub(super) fn sums(&self) -> String {
         let totals = self.ledger.totals(self.now);
         format!("held {} free {}", totals.held, totals.leased_free)
     }
@@ -348,7 +353,7 @@ impl World {
         format!("used {} leased {} month {} {}", summary.used, summary.leased, summary.month, summary.month_used)
     }
 
-    fn counts(&self) -> String {
+    pub(super) fn counts(&self) -> String {
         let totals = self.ledger.totals(self.now);
         let mut told = format!("accounts {} open {} ended {}", totals.accounts, totals.holds_open, totals.holds_ended);
         let counters = [

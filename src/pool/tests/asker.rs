@@ -120,4 +120,11 @@ impl Asker {
         self.hear(&reply, now);
         Ok(reply)
     }
+
+    /// As [`Self::borrow`], of a pool that has rules of its own.
+    pub fn borrow_by(&mut self, pool: &mut Pool, most: Credit, rules: &PoolRules, now: UnixMs) {
+        let request = self.ask(most, most, now);
+        let reply = pool.sync(&self.id, &request, rules, now).unwrap();
+        self.hear(&reply, now);
+    }
 }

@@ -114,7 +114,7 @@ impl World {
     fn new() -> Self {
         let top_up = crate::decision::terms::TopUpTerms { minimum: nanos(20), amount: nanos(30), monthly_cap: None };
         let terms = Terms { payment_method: true, top_up: Some(top_up), ..Terms::default() };
-        let mut pool = Pool::new("acme".into(), terms, START);
+        let mut pool = Pool::new("acme".into(), terms, &rules(), START);
         pool.credit(1, Credit::ZERO, nanos(100), &rules(), START).unwrap();
         Self {
             pool,

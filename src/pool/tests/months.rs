@@ -82,10 +82,7 @@ fn past_months_are_bounded() {
 }
 
 fn thresholds(pool: &mut Pool) -> Vec<u32> {
-    let percent = |what| match what {
-        Happening::MonthThreshold { percent, .. } => Some(percent),
-        Happening::Depleted | Happening::TopUpNeeded { .. } => None,
-    };
+    let percent = |what| if let Happening::MonthThreshold { percent, .. } = what { Some(percent) } else { None };
     pool.take_events().into_iter().filter_map(|event| percent(event.what)).collect()
 }
 
@@ -120,7 +117,7 @@ fn depletion_is_announced_once_until_credits_come() {
     let mut depleted = |pool: &mut Pool, used| {
         asker.said.used = usd(used);
         asker.borrow(pool, Credit::ZERO, Credit::ZERO, at(1));
-        pool.take_events().len()
+        pool.take_events().iter().filter(|event| event.what == Happening::Depleted).count()
     };
     assert_eq!([depleted(&mut pool, "9"), depleted(&mut pool, "10"), depleted(&mut pool, "11")], [0, 1, 0]);
     pool.credit(2, Credit::ZERO, usd("20"), &rules(), at(1)).unwrap();
@@ -138,7 +135,7 @@ fn the_view_tells_what_was_paid_and_what_is_owed() {
         ("0", "0", "0", "0", true, "0"),
     ];
     for (promotional, purchased, used, balance, gone, paid) in cases {
-        let mut pool = Pool::new("acme".into(), Terms::default(), START);
+        let mut pool = Pool::new("acme".into(), Terms::default(), &rules(), START);
         pool.credit(1, usd(promotional), usd(purchased), &rules(), START).unwrap();
         let mut asker = Asker::new(1);
         asker.said.used = usd(used);

@@ -10,10 +10,8 @@ fn terms() -> Terms {
 }
 
 fn keys(pool: &mut Pool) -> Vec<String> {
-    let key = |what| match what {
-        Happening::TopUpNeeded { key, amount } => Some(format!("{key} {amount}")),
-        Happening::Depleted | Happening::MonthThreshold { .. } => None,
-    };
+    let key =
+        |what| if let Happening::TopUpNeeded { key, amount } = what { Some(format!("{key} {amount}")) } else { None };
     pool.take_events().into_iter().filter_map(|event| key(event.what)).collect()
 }
 
@@ -132,6 +130,31 @@ fn a_smaller_purchase_by_hand_leaves_the_pending_one_in_flight() {
     assert!(pool.view(at(2)).topup_pending.is_some());
     pool.credit(4, usd("1"), usd("31"), &rules(), at(3)).unwrap();
     assert_eq!(pool.view(at(3)).topup_pending, None);
+}
+
+#[test]
+fn the_purchase_that_was_asked_for_ends_the_need_whatever_was_refunded() {
+    let (mut pool, mut asker) = needy();
+    assert_eq!(keys(&mut pool), ["acme.1.0 $20.00"]);
+    pool.credit(2, Credit::ZERO, usd("7"), &rules(), at(1)).unwrap();
+    pool.credit_under("another", 3, (Credit::ZERO, usd("27")), &rules(), at(2)).unwrap();
+    assert!(pool.view(at(2)).topup_pending.is_some());
+    pool.credit_under("acme.1.0", 4, (Credit::ZERO, usd("27")), &rules(), at(3)).unwrap();
+    assert_eq!(pool.view(at(3)).topup_pending, None);
+    assert_eq!(use_more(&mut pool, &mut asker, at(4)), [""; 0]);
+}
+
+#[test]
+fn a_need_that_was_declined_is_looked_at_when_its_wait_is_over() {
+    let (mut pool, _) = needy();
+    let wanted = pool.look_at_top_up(&rules(), at(7)).unwrap();
+    assert_eq!((wanted.key.as_str(), wanted.attempt, wanted.age), ("acme.1.0", 0, Duration::from_secs(7)));
+    assert!(pool.top_up_failed("acme.1.0", &rules(), at(8)));
+    assert_eq!(pool.top_up_retry_at(), Some(at(68)));
+    assert_eq!(pool.look_at_top_up(&rules(), at(67)), None);
+    let again = pool.look_at_top_up(&rules(), at(68)).unwrap();
+    assert_eq!((again.key.as_str(), again.attempt, again.age), ("acme.1.1", 1, Duration::ZERO));
+    assert_eq!(pool.top_up_retry_at(), None);
 }
 
 #[test]

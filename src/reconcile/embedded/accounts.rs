@@ -8,6 +8,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::Rules;
 use super::file::{ACCOUNTS, EVENTS, PURCHASES, USERS, failed};
+use super::outbox::look_at;
 use super::records::{Receipt, decode, encode};
 use super::state::{Kept, State};
 use crate::clock::{Now, UnixMs};
@@ -15,12 +16,12 @@ use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
 use crate::pool::{Pool, Summary, pool_of_user, user_in, user_of};
-use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Purchase, StoreError, UserRecord};
+use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, StoreError, UserRecord};
 
 pub(super) fn create(
     state: &mut State,
     database: &Database,
-    now: Now,
+    (rules, now): (&Rules, Now),
     account: &Arc<str>,
     terms: Terms,
 ) -> Result<AccountRecord, StoreError> {
@@ -28,7 +29,7 @@ pub(super) fn create(
         return Err(StoreError::AccountExists(account.to_string()));
     }
     let time = state.time(now);
-    let pool = Pool::new(Arc::clone(account), terms, time);
+    let pool = Pool::new(Arc::clone(account), terms, &rules.pool, time);
     let record = record(pool.summary(time));
     state.add(account, pool);
     state.commit(database, time, &only(account), |_| Ok(()))?;
@@ -43,6 +44,17 @@ pub(super) fn get(
 ) -> Result<AccountRecord, StoreError> {
     let time = state.time(now);
     Ok(record(found(state, database, account)?.pool.summary(time)))
+}
+
+pub(super) fn inspect(
+    state: &mut State,
+    database: &Database,
+    now: Now,
+    account: &Arc<str>,
+) -> Result<(AccountRecord, Vec<Leased>), StoreError> {
+    let time = state.time(now);
+    let pool = &found(state, database, account)?.pool;
+    Ok((record(pool.summary(time)), pool.leases(time)))
 }
 
 /// Every pool that was lent from or credited is in the file, so a list needs no memory.
@@ -126,6 +138,25 @@ pub(super) fn configure(
     Ok(record)
 }
 
+/// Notes that a purchase that was asked for was declined.
+pub(super) fn top_up_failed(
+    state: &mut State,
+    database: &Database,
+    (rules, now): (&Rules, Now),
+    account: &Arc<str>,
+    key: &str,
+) -> Result<AccountRecord, StoreError> {
+    let time = state.time(now);
+    let kept = found(state, database, account)?;
+    let is_news = kept.pool.top_up_failed(key, &rules.pool, time);
+    let record = record(kept.pool.summary(time));
+    if is_news {
+        let retry_at = kept.pool.top_up_retry_at();
+        state.commit(database, time, &only(account), |write| look_at(write, account, retry_at))?;
+    }
+    Ok(record)
+}
+
 pub(super) fn add_credits(
     state: &mut State,
     database: &Database,
@@ -149,7 +180,7 @@ pub(super) fn add_credits(
     // The pool refuses what is above the largest balance.
     *total = Credit::from_nanos(total.nanos().saturating_add(purchase.amount.nanos()));
     let version = before.credit_version.saturating_add(1);
-    let credited = kept.pool.credit(version, promotional, purchased, &rules.pool, time);
+    let credited = kept.pool.credit_under(&purchase.id, version, (promotional, purchased), &rules.pool, time);
     credited.map_err(|_| StoreError::TooMuchCredit)?;
     let record = record(kept.pool.summary(time));
     let receipt = Receipt { amount: purchase.amount, kind: purchase.kind, booked: time };
@@ -206,6 +237,7 @@ pub(crate) fn record(summary: Summary) -> AccountRecord {
         limbo: summary.limbo,
         balance: summary.balance,
         lifetime_paid: summary.lifetime_paid,
+        tier: summary.tier,
         month: summary.month,
         month_used: summary.month_used,
         topup_pending: summary.topup_pending,

@@ -24,6 +24,10 @@ pub(super) const KEYS_OF: TableDefinition<(&str, &str), [u8; 32]> = TableDefinit
 pub(super) const PURCHASES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("purchases");
 /// The outbox, in order.
 pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
+/// When the cashier has to look at an account's purchase, in milliseconds since 1970.
+pub(super) const NEEDS: TableDefinition<&str, u64> = TableDefinition::new("needs");
+/// Until when events of the outbox are taken or put off, in milliseconds since 1970.
+pub(super) const CLAIMS: TableDefinition<u64, u64> = TableDefinition::new("claims");
 /// Single numbers, by name.
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -31,9 +35,11 @@ pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta")
 const SCHEMA: &str = "schema";
 /// In [`META`]: store time at the last commit, in milliseconds since 1970.
 pub(super) const STORE_TIME: &str = "store_time_ms";
+/// In [`META`]: the number of the newest event that ever was.
+pub(super) const LAST_EVENT: &str = "last_event";
 
 /// The version of the tables that this program reads and writes.
-const SCHEMA_VERSION: u64 = 1;
+const SCHEMA_VERSION: u64 = 2;
 
 /// Memory for pages of the file. Pools in use are kept beside it, so this serves look-ups only.
 const PAGE_CACHE_BYTES: usize = 64 << 20;
@@ -116,6 +122,8 @@ fn begin(database: &Database, missing: Missing) -> Result<Option<u64>, redb::Err
     write.open_table(KEYS_OF)?;
     write.open_table(PURCHASES)?;
     write.open_table(EVENTS)?;
+    write.open_table(NEEDS)?;
+    write.open_table(CLAIMS)?;
     write.commit()?;
     Ok(Some(SCHEMA_VERSION))
 }

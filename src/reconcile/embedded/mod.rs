@@ -7,11 +7,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use redb::Database;
 use tokio::task::spawn_blocking;
 
-use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError, UserRecord};
+use super::outbox::{Outbox, Take, Taken};
+use super::store::{
+    AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError, UserRecord,
+};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -22,6 +26,7 @@ use state::State;
 mod accounts;
 mod file;
 mod keys;
+mod outbox;
 mod records;
 mod round;
 mod state;
@@ -161,12 +166,17 @@ impl Store for Embedded {
 
     fn create_account(&self, account: Arc<str>, terms: Terms) -> Pending<'_, AccountRecord> {
         self.step(move |inner| {
-            inner.change(|state, database, now| accounts::create(state, database, now, &account, terms))
+            let rules = &inner.rules;
+            inner.change(|state, database, now| accounts::create(state, database, (rules, now), &account, terms))
         })
     }
 
     fn account(&self, account: Arc<str>) -> Pending<'_, AccountRecord> {
         self.step(move |inner| inner.change(|state, database, now| accounts::get(state, database, now, &account)))
+    }
+
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        self.step(move |inner| inner.change(|state, database, now| accounts::inspect(state, database, now, &account)))
     }
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {
@@ -199,6 +209,13 @@ impl Store for Embedded {
         })
     }
 
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
+        self.step(move |inner| {
+            let rules = &inner.rules;
+            inner.change(|state, database, now| accounts::top_up_failed(state, database, (rules, now), &account, &key))
+        })
+    }
+
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {
         self.step(move |inner| {
             inner.change(|state, database, now| {
@@ -228,5 +245,29 @@ impl Store for Embedded {
 
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {
         self.step(move |inner| inner.look_up(|database| accounts::events(database, after, max)))
+    }
+}
+
+impl Outbox for Embedded {
+    fn take(&self, take: Take) -> Pending<'_, Taken> {
+        self.step(move |inner| {
+            inner.change(|state, database, now| outbox::take(state, database, (&inner.rules, now), take))
+        })
+    }
+
+    fn put_off_purchase(&self, account: Arc<str>, key: String, wait: Duration) -> Pending<'_, ()> {
+        self.step(move |inner| {
+            inner.change(|state, database, now| outbox::put_off_purchase(state, database, now, &account, &key, wait))
+        })
+    }
+
+    fn put_off_event(&self, id: String, wait: Duration) -> Pending<'_, ()> {
+        self.step(move |inner| {
+            inner.change(|state, database, now| outbox::put_off_event(state, database, now, &id, wait))
+        })
+    }
+
+    fn finish_events(&self, ids: Vec<String>) -> Pending<'_, ()> {
+        self.step(move |inner| inner.change(|state, database, now| outbox::finish_events(state, database, now, &ids)))
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn exchange(
     let mut changed = BTreeSet::new();
     let mut replies = Vec::with_capacity(messages.len());
     for message in messages {
-        let reply = match state.load_or_begin(database, &message.account, time) {
+        let reply = match state.load_or_begin(database, &message.account, (&rules.pool, time)) {
             Ok(Some(kept)) => answer(kept, message, rules, time),
             Ok(None) => refuse(message, Refusal::NoSuchAccount),
             Err(StoreError::Corrupt(detail)) => {

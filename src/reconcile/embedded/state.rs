@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::file::{ACCOUNTS, EVENTS, META, RATES, STORE_TIME, USERS, failed};
+use super::file::{ACCOUNTS, CLAIMS, EVENTS, LAST_EVENT, META, RATES, STORE_TIME, USERS, failed};
+use super::outbox;
 use super::records::{decode, encode, group_key, group_of};
 use crate::clock::{Now, Time, UnixMs};
 use crate::pool::message::{Event, Group};
-use crate::pool::{Pool, RatePool, account_of, user_of};
+use crate::pool::{Pool, PoolRules, RatePool, account_of, user_of};
 use crate::reconcile::store::StoreError;
 
 /// Rate buckets are written so long after they changed: a crash forgets half a minute of tokens, which drain within a minute
@@ -90,11 +91,11 @@ impl State {
         &mut self,
         database: &Database,
         name: &Arc<str>,
-        now: UnixMs,
+        (rules, now): (&PoolRules, UnixMs),
     ) -> Result<Option<&mut Kept>, StoreError> {
         let is_new_user = user_of(name).is_some() && self.load(database, name)?.is_none();
         if is_new_user && self.load(database, &account_of(name).into())?.is_some() {
-            self.add(name, Pool::of_user(Arc::clone(name), now));
+            self.add(name, Pool::of_user(Arc::clone(name), rules, now));
         }
         self.load(database, name)
     }
@@ -177,6 +178,7 @@ impl State {
             let table = if user_of(account).is_some() { &mut users } else { &mut accounts };
             table.insert(&**account, encode(&kept.pool).as_slice()).map_err(failed)?;
         }
+        outbox::note(write, &events)?;
         append(write, events)
     }
 
@@ -204,12 +206,18 @@ fn append(write: &WriteTransaction, events: Vec<Event>) -> Result<(), StoreError
         return Ok(());
     }
     let mut outbox = write.open_table(EVENTS).map_err(failed)?;
-    let last = outbox.last().map_err(failed)?.map_or(0, |(number, _)| number.value());
-    for (number, event) in (last + 1..).zip(events) {
-        outbox.insert(number, encode(&event).as_slice()).map_err(failed)?;
+    // A number is never used again: who was slow to finish its event would finish another.
+    let mut meta = write.open_table(META).map_err(failed)?;
+    let mut last = meta.get(LAST_EVENT).map_err(failed)?.map_or(0, |number| number.value());
+    for event in events {
+        last += 1;
+        outbox.insert(last, encode(&event).as_slice()).map_err(failed)?;
     }
+    meta.insert(LAST_EVENT, last).map_err(failed)?;
+    let mut claims = write.open_table(CLAIMS).map_err(failed)?;
     while outbox.len().map_err(failed)? > EVENTS_MAX {
-        outbox.pop_first().map_err(failed)?;
+        let oldest = outbox.pop_first().map_err(failed)?.map(|(number, _)| number.value());
+        oldest.map(|number| claims.remove(number).map(drop)).transpose().map_err(failed)?;
     }
     Ok(())
 }

@@ -186,7 +186,7 @@ fn terms_change_only_at_the_version_that_was_read() {
     let changed = done(store.configure("acme".into(), 1, terms.clone())).unwrap();
     assert_eq!((changed.terms_version, &changed.terms), (2, &terms));
     let late = done(store.configure("acme".into(), 1, Terms::default()));
-    assert!(matches!(late, Err(StoreError::VersionConflict { expected: 1, found: 2, .. })));
+    assert!(matches!(late, Err(StoreError::VersionConflict { expected: 1, found: 3, .. })));
     assert_eq!(done(store.account("acme".into())).unwrap().terms, terms);
 }
 
@@ -324,10 +324,10 @@ fn a_file_of_another_version_is_refused() {
     drop(bench.open().unwrap());
     let file = redb::Database::open(bench.path()).unwrap();
     let write = file.begin_write().unwrap();
-    write.open_table(super::file::META).unwrap().insert("schema", 2).unwrap();
+    write.open_table(super::file::META).unwrap().insert("schema", 3).unwrap();
     write.commit().unwrap();
     drop(file);
-    assert!(matches!(bench.open(), Err(OpenError::Version { found: 2, .. })));
+    assert!(matches!(bench.open(), Err(OpenError::Version { found: 3, .. })));
 }
 
 #[test]

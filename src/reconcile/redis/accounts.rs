@@ -9,6 +9,7 @@ use super::layout::BUCKETS;
 use super::state::Kept;
 use super::{Call, Redis, terms};
 use crate::decision::Credit;
+use crate::decision::catalogue::tier_of;
 use crate::decision::terms::Terms;
 use crate::pool::pool_of_user;
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError, UserRecord};
@@ -17,7 +18,8 @@ use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError, U
 const CREDIT_TRIES: u32 = 16;
 
 pub(super) async fn create(store: &Redis, account: Arc<str>, terms: Terms) -> Result<AccountRecord, StoreError> {
-    let args = arguments([&account, &terms::numbers(&terms), &terms::written(&terms)]);
+    let tier = terms::tier_number(tier_of(&store.tiers, &terms, Credit::ZERO)).to_string();
+    let args = arguments([&account, &terms::numbers(&terms), &terms::written(&terms), tier.as_str()]);
     let answer = store.run(store.call(&store.scripts.create, &account, args)).await?;
     match text(&answer)?.as_str() {
         "created" => Ok(read(store, &account).await?.record()),
@@ -112,6 +114,7 @@ pub(super) async fn configure(
         &terms::written(&terms),
         is_set(terms::changes_payment(&before.terms, &terms)),
         is_set(terms.top_up.is_none()),
+        is_set(terms.balance_alert != before.terms.balance_alert),
     ]);
     match store.run(store.call(&store.scripts.configure, &account, args)).await? {
         found @ Value::Int(_) => Err(conflict(whole(&found)?)),
@@ -130,6 +133,25 @@ pub(super) async fn add_credits(store: &Redis, purchase: Purchase) -> Result<Acc
         }
     }
     Err(StoreError::Unavailable("others change the account's credits all the time; try again".into()))
+}
+
+/// Notes that a purchase that was asked for was declined; again, it returns the account as it is.
+pub(super) async fn top_up_failed(store: &Redis, account: Arc<str>, key: String) -> Result<AccountRecord, StoreError> {
+    for _ in 0..CREDIT_TRIES {
+        let before = read(store, &account).await?;
+        let version = before.terms_version.to_string();
+        let suspended = terms::failed_payments(before.terms);
+        let (numbers, written) = (terms::numbers(&suspended), terms::written(&suspended));
+        let args = arguments([&account, key.as_str(), &version, &numbers, &written]);
+        match store.run(store.call(&store.scripts.decline, &account, args)).await? {
+            Value::Int(_) => {}
+            answer => match text(&answer)?.as_str() {
+                "declined" | "not pending" => return Ok(read(store, &account).await?.record()),
+                _ => return Err(refused(&account, &answer)),
+            },
+        }
+    }
+    Err(StoreError::Unavailable("others change the account's terms all the time; try again".into()))
 }
 
 enum Credited {

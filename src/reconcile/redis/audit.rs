@@ -112,7 +112,7 @@ fn shares(mut records: Answer) -> Result<Vec<Share>, StoreError> {
 }
 
 /// Session and generation of a record's name.
-fn named(name: &str) -> Option<(SessionId, u32)> {
+pub(super) fn named(name: &str) -> Option<(SessionId, u32)> {
     let (session, generation) = name.rsplit_once(' ')?;
     let (node, run) = session.rsplit_once(' ')?;
     let session = SessionId { node: node.into(), run: u128::from_str_radix(run, 16).ok()? };

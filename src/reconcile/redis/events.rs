@@ -8,8 +8,9 @@ use redis::Value;
 use super::accounts::arguments;
 use super::answer::{Answer, list as values, name, text, unexpected};
 use super::layout::BUCKETS;
-use super::{Call, Redis};
+use super::{Call, Redis, terms};
 use crate::clock::UnixMs;
+use crate::decision::terms::{Suspension, Tier};
 use crate::decision::{Credit, Month};
 use crate::pool::message::{Event, Happening};
 use crate::reconcile::store::StoreError;
@@ -64,7 +65,7 @@ fn number(bucket: u16, id: &str) -> Option<u64> {
 }
 
 /// Names and values, as `save_events` in `lua/announce.lua` writes them; nothing where they are none of these.
-fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
+pub(super) fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
     let mut next = || {
         fields.value()?;
         fields.value()
@@ -73,17 +74,60 @@ fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
     let account = name(&next()?)?;
     let what = match text(&next()?)?.as_str() {
         "depleted" => Some(Happening::Depleted),
+        "top-up made" => purchase(&mut next)?.map(|(key, amount)| Happening::TopUpSucceeded { key, amount }),
+        "top-up declined" => {
+            let bought = purchase(&mut next)?;
+            let declines = text(&next()?)?.parse().ok();
+            let retry = text(&next()?)?;
+            let retry_at = retry.parse().ok().map(UnixMs);
+            let is_read = retry_at.is_some() || retry == "never";
+            bought.zip(declines).filter(|_| is_read).map(|((key, amount), declines)| Happening::TopUpFailed {
+                key,
+                amount,
+                declines,
+                retry_at,
+            })
+        }
+        "low" => {
+            let (threshold, available) = (credit(&mut next)?, credit(&mut next)?);
+            threshold.zip(available).map(|(threshold, available)| Happening::BalanceLow { threshold, available })
+        }
+        "tier" => {
+            let (from, to) = (tier(&next()?)?, tier(&next()?)?);
+            from.zip(to).map(|(from, to)| Happening::TierChanged { from, to })
+        }
+        "overrun" => {
+            let amount = text(&next()?)?.parse().ok().map(Credit::from_nanos);
+            amount.map(|amount| Happening::Overrun { amount })
+        }
+        "suspended" => next().map(|_| Some(Happening::Suspended { why: Suspension::FailedPayments }))?,
         "month" => {
             let month = text(&next()?)?.parse().ok().map(Month::from_yyyymm);
             let percent = text(&next()?)?.parse().ok();
             month.zip(percent).map(|(month, percent)| Happening::MonthThreshold { month, percent })
         }
-        "top-up" => {
-            let key = text(&next()?)?;
-            let amount = text(&next()?)?.parse().ok().map(Credit::from_nanos);
-            amount.map(|amount| Happening::TopUpNeeded { key, amount })
-        }
+        "top-up" => purchase(&mut next)?.map(|(key, amount)| Happening::TopUpNeeded { key, amount }),
         _ => None,
     };
     Ok(at.zip(what).map(|(at, what)| Event { at, account, what }))
+}
+
+/// The values of an event, one after the other.
+type Next<'a> = dyn FnMut() -> Result<Value, StoreError> + 'a;
+
+/// A purchase's key and amount.
+fn purchase(next: &mut Next<'_>) -> Result<Option<(String, Credit)>, StoreError> {
+    let (key, amount) = (text(&next()?)?, text(&next()?)?.parse().ok());
+    Ok(amount.map(|amount| (key, Credit::from_nanos(amount))))
+}
+
+/// An amount in two values.
+fn credit(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
+    let (usd, nanos): (Option<i64>, Option<i64>) = (text(&next()?)?.parse().ok(), text(&next()?)?.parse().ok());
+    let whole = usd.and_then(|usd| usd.checked_mul(1_000_000_000)).zip(nanos);
+    Ok(whole.and_then(|(whole, nanos)| whole.checked_add(nanos)).map(Credit::from_nanos))
+}
+
+fn tier(value: &Value) -> Result<Option<Tier>, StoreError> {
+    Ok(text(value)?.parse().ok().and_then(terms::tier_of_number))
 }

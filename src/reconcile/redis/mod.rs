@@ -12,15 +12,18 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use redis::RedisError;
 
 use super::embedded::Rules;
+use super::outbox::{Outbox, Take, Taken};
 use super::store::{
-    AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Pending, Purchase, Store, StoreError, UserRecord,
+    AccountRecord, Audited, Fault, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError, UserRecord,
 };
 use crate::clock::Clock;
+use crate::decision::catalogue::TierRule;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
@@ -36,9 +39,11 @@ mod cluster;
 mod connection;
 mod events;
 mod faults;
+mod inspect;
 mod keys;
 mod layout;
 mod money;
+mod outbox;
 mod rates;
 mod round;
 mod scripts;
@@ -59,6 +64,9 @@ pub struct Redis {
     connection: Connection,
     scripts: Scripts,
     layout: Layout,
+    /// Where the next look for the cashier's work begins.
+    next_step: AtomicU16,
+    tiers: Vec<TierRule>,
 }
 
 impl Redis {
@@ -70,7 +78,13 @@ impl Redis {
 
     /// `clock` is Lua that tells store time.
     fn with_clock(connection: Connection, prefix: &str, rules: &Rules, clock: &str) -> Self {
-        Self { connection, scripts: Scripts::new(rules, clock), layout: Layout::new(prefix) }
+        Self {
+            connection,
+            scripts: Scripts::new(rules, clock),
+            layout: Layout::new(prefix),
+            tiers: rules.pool.tiers.clone(),
+            next_step: AtomicU16::new(0),
+        }
     }
 
     /// Compares the sums of every account with its records. Changes nothing; each account is read in one step, so it may be
@@ -142,6 +156,10 @@ impl Store for Redis {
         Box::pin(async move { Ok(accounts::read(self, &account).await?.record()) })
     }
 
+    fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)> {
+        Box::pin(inspect::inspect(self, account))
+    }
+
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {
         Box::pin(accounts::list(self, after, max))
     }
@@ -158,6 +176,10 @@ impl Store for Redis {
         Box::pin(async move { self.published(accounts::add_credits(self, purchase).await).await })
     }
 
+    fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
+        Box::pin(async move { self.published(accounts::top_up_failed(self, account, key).await).await })
+    }
+
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord> {
         Box::pin(keys::create(self, account, digest, label))
     }
@@ -172,5 +194,23 @@ impl Store for Redis {
 
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {
         Box::pin(events::after(self, after, max))
+    }
+}
+
+impl Outbox for Redis {
+    fn take(&self, take: Take) -> Pending<'_, Taken> {
+        Box::pin(outbox::take(self, take))
+    }
+
+    fn put_off_purchase(&self, account: Arc<str>, key: String, wait: Duration) -> Pending<'_, ()> {
+        Box::pin(outbox::put_off_purchase(self, account, key, wait))
+    }
+
+    fn put_off_event(&self, id: String, wait: Duration) -> Pending<'_, ()> {
+        Box::pin(outbox::put_off_event(self, id, wait))
+    }
+
+    fn finish_events(&self, ids: Vec<String>) -> Pending<'_, ()> {
+        Box::pin(outbox::finish_events(self, ids))
     }
 }

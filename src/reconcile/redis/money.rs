@@ -86,18 +86,13 @@ fn reply(mut answer: Answer) -> Result<SyncReply, StoreError> {
 fn view(mut answer: Answer) -> Result<View, StoreError> {
     let topup_pending = u64::try_from(answer.number()?).ok().map(Duration::from_millis);
     let (promotional, purchased) = (answer.credit()?, answer.credit()?);
-    let (used, month_used) = (answer.credit()?, answer.credit()?);
+    let (used, month_used, paid_before) = (answer.credit()?, answer.credit()?, answer.credit()?);
     Ok(View {
         balance: promotional.plus(purchased).minus(used),
         promotional_gone: promotional <= used,
-        lifetime_paid: lifetime_paid(promotional, purchased, used),
+        lifetime_paid: paid_before.max(purchased).max(used.minus(promotional)),
         purchased: purchased.is_positive(),
         month_used,
         topup_pending,
     })
-}
-
-/// The greater of what was purchased and what was used beyond promotional credit.
-pub(super) fn lifetime_paid(promotional: Credit, purchased: Credit, used: Credit) -> Credit {
-    purchased.max(used.minus(promotional)).at_least_zero()
 }

@@ -5,11 +5,18 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::terms::{amount_text, tier_number};
+use crate::decision::catalogue::TierRule;
 use crate::pool::{PoolRules, RateRules};
 use crate::reconcile::embedded::Rules;
 
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
 const EVENTS_MAX: usize = 10_000;
+/// Events of one bucket that are taken or put off at once.
+const CLAIMS_MAX: usize = 100;
+
+/// Usage in USD that no account has.
+const NO_TIER_AT: u64 = 1_000_000_000_000;
 
 /// What is kept of a user with a cap goes when nothing was heard for so long: the month in which anything was spent has
 /// ended by then.
@@ -41,9 +48,13 @@ pub(super) struct Scripts {
     pub create: Script,
     pub configure: Script,
     pub credit: Script,
+    pub decline: Script,
     pub account: Script,
     pub names: Script,
     pub events: Script,
+    pub take: Script,
+    pub put_off: Script,
+    pub finish: Script,
     pub key_find: Script,
     pub key_own: Script,
     pub key_note: Script,
@@ -54,6 +65,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub fn new(rules: &Rules, clock: &str) -> Self {
         let numbers = numbers(rules);
+        let claims = format!("local CLAIMS_MAX = {CLAIMS_MAX}");
         let of = |parts: &[&str]| Script::of(&[&[numbers.as_str(), clock], parts].concat());
         Self {
             // Blocks, because Lua takes 200 local names at once.
@@ -78,9 +90,13 @@ impl Scripts {
             create: of(&[AMOUNT, STATE, MONTH, NEW, TERMS, include_str!("lua/create.lua")]),
             configure: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
             credit: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
+            decline: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/decline.lua")]),
             account: of(&[AMOUNT, STATE, include_str!("lua/account.lua")]),
             names: Script::of(&[include_str!("lua/names.lua")]),
             events: Script::of(&[include_str!("lua/events.lua")]),
+            take: of(&[&claims, AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/take.lua")]),
+            put_off: of(&[AMOUNT, STATE, MONTH, ANNOUNCE, include_str!("lua/put_off.lua")]),
+            finish: of(&[STATE, include_str!("lua/finish.lua")]),
             key_find: Script::of(&[include_str!("lua/key_find.lua")]),
             key_own: Script::of(&[include_str!("lua/key_own.lua")]),
             key_note: of(&[include_str!("lua/key_note.lua")]),
@@ -108,7 +124,17 @@ fn numbers(rules: &Rules) -> String {
     }
     let thresholds: Vec<String> = pool.thresholds.iter().map(u32::to_string).collect();
     writeln!(code, "local THRESHOLDS = {{{}}}", thresholds.join(", ")).expect("as above");
+    let waits: Vec<String> = pool.top_up_waits.iter().map(|wait| wait.as_millis().to_string()).collect();
+    writeln!(code, "local WAITS = {{{}}}", waits.join(", ")).expect("as above");
+    let tiers: Vec<String> = pool.tiers.iter().filter_map(tier).collect();
+    writeln!(code, "local TIERS, NO_TIER_AT = {{{}}}, {NO_TIER_AT}", tiers.join(", ")).expect("as above");
     code
+}
+
+/// A tier that can be reached: its number, what has to be paid in USD and nano-USD, and whether billing is needed.
+fn tier(rule: &TierRule) -> Option<String> {
+    let needs = amount_text(rule.needs?).replace(' ', ", ");
+    Some(format!("{{{}, {needs}, {}}}", tier_number(rule.tier), u8::from(rule.needs_billing)))
 }
 
 fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 22] {

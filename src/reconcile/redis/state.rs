@@ -5,10 +5,9 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::answer::{Answer, text};
-use super::money::lifetime_paid;
 use super::terms;
 use crate::clock::UnixMs;
-use crate::decision::terms::Terms;
+use crate::decision::terms::{Terms, Tier};
 use crate::decision::{Credit, Month};
 use crate::reconcile::store::{AccountRecord, StoreError};
 
@@ -16,7 +15,8 @@ use crate::reconcile::store::{AccountRecord, StoreError};
 #[derive(Debug)]
 pub(super) struct Kept {
     account: Arc<str>,
-    now: UnixMs,
+    /// Store time.
+    pub now: UnixMs,
     created: UnixMs,
     pub terms: Terms,
     pub terms_version: u64,
@@ -29,6 +29,8 @@ pub(super) struct Kept {
     month: Month,
     month_used: Credit,
     topup_pending: Option<String>,
+    paid_before: Credit,
+    tier: Tier,
     limbo: Credit,
 }
 
@@ -53,6 +55,11 @@ impl Kept {
         // Months past, starvation, announcements, depletion, oddities; then what a top-up remembers.
         state.pass(4 + 6 + 5)?;
         let topup_pending = pending(account, state.list()?)?;
+        // What the law looks at of the terms, and when the first record ends.
+        state.pass(15 + 1)?;
+        let paid_before = state.credit()?;
+        let number = state.whole()?;
+        let tier = terms::tier_of_number(number).ok_or_else(|| StoreError::Corrupt(format!("tier {number}")))?;
         let account = Arc::clone(account);
         Ok(Self {
             account,
@@ -69,6 +76,8 @@ impl Kept {
             month,
             month_used,
             topup_pending,
+            paid_before,
+            tier,
             limbo,
         })
     }
@@ -86,7 +95,8 @@ impl Kept {
             leased: self.leased,
             limbo: self.limbo,
             balance: self.promotional.plus(self.purchased).minus(self.used),
-            lifetime_paid: lifetime_paid(self.promotional, self.purchased, self.used),
+            lifetime_paid: self.paid_before.max(self.purchased).max(self.used.minus(self.promotional)),
+            tier: self.tier,
             month: self.month.max(calendar),
             month_used: if self.month < calendar { Credit::ZERO } else { self.month_used },
             topup_pending: self.topup_pending,

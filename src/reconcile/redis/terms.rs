@@ -1,7 +1,7 @@
 //! Terms, written for people and other versions of this program, and as the numbers that the law looks at.
 
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
+use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
 use crate::reconcile::store::StoreError;
 
 /// Terms as JSON.
@@ -35,14 +35,34 @@ pub(super) fn numbers(terms: &Terms) -> String {
         amount_text(amount),
         i64::from(monthly_cap.is_some()).to_string(),
         amount_text(monthly_cap.unwrap_or_default()),
+        i64::from(terms.payment_method && terms.billing_profile).to_string(),
+        terms.tier_override.map_or("-1".into(), |tier| tier_number(tier).to_string()),
+        i64::from(terms.balance_alert.is_some()).to_string(),
+        amount_text(terms.balance_alert.unwrap_or_default()),
     ];
     numbers.join(" ")
+}
+
+/// The terms after payments failed for good.
+pub(super) fn failed_payments(terms: Terms) -> Terms {
+    Terms { suspension: Suspension::FailedPayments, top_up: None, ..terms }
 }
 
 /// Whether a change of terms changes how the account pays, so that the waits of auto top-up start anew.
 pub(super) fn changes_payment(old: &Terms, new: &Terms) -> bool {
     let pays = |terms: &Terms| (terms.top_up, terms.payment_method, terms.suspension);
     pays(old) != pays(new)
+}
+
+/// Tiers in order, as the scripts know them.
+const TIERS: [Tier; 6] = [Tier::None, Tier::One, Tier::Two, Tier::Three, Tier::Four, Tier::Unlimited];
+
+pub(super) fn tier_number(tier: Tier) -> usize {
+    TIERS.iter().position(|known| *known == tier).expect("every tier is listed")
+}
+
+pub(super) fn tier_of_number(number: usize) -> Option<Tier> {
+    TIERS.get(number).copied()
 }
 
 /// USD and nano-USD, the latter at least zero.

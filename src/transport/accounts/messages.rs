@@ -40,6 +40,8 @@ pub(super) fn account_message(record: AccountRecord) -> api::Account {
         month_used: usd(record.month_used),
         topup_pending: record.topup_pending,
         user_caps: record.terms.user_caps.map(|caps| caps_message(*caps)),
+        tier: tier_message(record.tier).into(),
+        balance_alert: record.terms.balance_alert.map(usd),
     }
 }
 
@@ -53,7 +55,7 @@ fn rfc3339(instant: UnixMs) -> String {
     instant.format(&Rfc3339).unwrap_or_default()
 }
 
-pub(super) fn usd(credit: Credit) -> String {
+pub(in crate::transport) fn usd(credit: Credit) -> String {
     credit.usd().to_string()
 }
 
@@ -65,7 +67,7 @@ fn limits_message((name, [prompt, uncached_prompt, generated]): (Box<str>, Token
     (name.into(), api::TokenLimits { prompt, uncached_prompt, generated })
 }
 
-fn mode_message(mode: Mode) -> api::Mode {
+pub(in crate::transport) fn mode_message(mode: Mode) -> api::Mode {
     match mode {
         Mode::Prepaid => api::Mode::Prepaid,
         Mode::Postpaid => api::Mode::Postpaid,
@@ -73,7 +75,7 @@ fn mode_message(mode: Mode) -> api::Mode {
     }
 }
 
-fn suspension_message(suspension: Suspension) -> api::Suspension {
+pub(in crate::transport) fn suspension_message(suspension: Suspension) -> api::Suspension {
     match suspension {
         Suspension::None => api::Suspension::None,
         Suspension::FailedPayments => api::Suspension::FailedPayments,
@@ -81,7 +83,7 @@ fn suspension_message(suspension: Suspension) -> api::Suspension {
     }
 }
 
-fn tier_message(tier: Tier) -> api::Tier {
+pub(in crate::transport) fn tier_message(tier: Tier) -> api::Tier {
     match tier {
         Tier::None => api::Tier::None,
         Tier::One => api::Tier::One,

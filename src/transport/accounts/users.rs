@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use tonic::Status;
-
 use super::messages::usd;
 use super::terms::{NONE, credit, invalid};
 use crate::decision::Credit;
 use crate::decision::users::{UserCaps, UserGroup};
+use crate::reconcile::accounts::FieldFault;
 use crate::reconcile::accounts::users::{CapOrigin, UserLine};
 use crate::transport::proto::tollgate as api;
+use crate::transport::status::faults::Faults;
 
 /// What a change of terms says of users.
 pub(super) struct Change {
@@ -19,30 +19,32 @@ pub(super) struct Change {
     pub overrides: HashMap<String, String>,
 }
 
-/// `caps` with the change made; nothing is kept where nobody has a cap.
-pub(super) fn changed(caps: Option<Box<UserCaps>>, change: Change) -> Result<Option<Box<UserCaps>>, Status> {
+/// `caps` with the change made, as far as it is without fault; nothing is kept where nobody has a cap.
+pub(super) fn changed(caps: Option<Box<UserCaps>>, change: Change, faults: &mut Faults) -> Option<Box<UserCaps>> {
     let mut caps = caps.unwrap_or_default();
     if let Some(usd) = change.default {
-        caps.default = cap("terms.user_cap_default", &usd)?;
+        caps.default = faults.take(cap("terms.user_cap_default", &usd)).flatten();
     }
     for name in change.remove_groups {
-        let known = caps.groups.remove(name.as_str());
-        known.ok_or_else(|| invalid("terms.remove_user_groups", format!("there is no group {name:?}")))?;
+        if caps.groups.remove(name.as_str()).is_none() {
+            faults.add("terms.remove_user_groups", format!("there is no group {name:?}"));
+        }
     }
     for (name, change) in change.groups {
-        let group = changed_group(&name, caps.groups.remove(name.as_str()), change)?;
-        caps.groups.insert(name.into(), group);
+        let group = changed_group(&name, caps.groups.remove(name.as_str()), change);
+        caps.groups.extend(faults.take(group).map(|group| (Box::from(name), group)));
     }
     for (user, usd) in change.overrides {
-        match cap("terms.user_cap_overrides", &usd)? {
+        let Some(cap) = faults.take(cap("terms.user_cap_overrides", &usd)) else { continue };
+        match cap {
             Some(cap) => caps.overrides.insert(user.into(), cap),
             None => caps.overrides.remove(user.as_str()),
         };
     }
-    Ok((!caps.is_empty()).then_some(caps))
+    (!caps.is_empty()).then_some(caps)
 }
 
-fn changed_group(name: &str, group: Option<UserGroup>, change: api::UserGroupChange) -> Result<UserGroup, Status> {
+fn changed_group(name: &str, group: Option<UserGroup>, change: api::UserGroupChange) -> Result<UserGroup, FieldFault> {
     let field = "terms.user_groups";
     let cap = change.cap.map(|usd| credit(field, &usd)).transpose()?;
     let Some(cap) = cap.or(group.as_ref().map(|group| group.cap)) else {
@@ -58,7 +60,7 @@ fn changed_group(name: &str, group: Option<UserGroup>, change: api::UserGroupCha
     Ok(UserGroup { cap, members })
 }
 
-fn cap(field: &str, usd: &str) -> Result<Option<Credit>, Status> {
+fn cap(field: &'static str, usd: &str) -> Result<Option<Credit>, FieldFault> {
     if usd == NONE { Ok(None) } else { credit(field, usd).map(Some) }
 }
 

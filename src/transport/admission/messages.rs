@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::Reason;
+use crate::decision::catalogue::Provenance;
 use crate::ledger::{End, Ended, Limits, Remaining};
 use crate::transport::proto::tollgate as api;
 use crate::transport::status::{Amount, Told};
@@ -64,7 +65,7 @@ pub(super) fn millis_u32(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-pub(super) fn reason(reason: Reason) -> api::Reason {
+pub(in crate::transport) fn reason(reason: Reason) -> api::Reason {
     match reason {
         Reason::InvalidRequest => api::Reason::InvalidRequest,
         Reason::UnknownAccount => api::Reason::UnknownAccount,
@@ -85,5 +86,16 @@ pub(super) fn reason(reason: Reason) -> api::Reason {
         Reason::GeneratedTokensPerMinute => api::Reason::GeneratedTokensPerMinute,
         Reason::Overloaded => api::Reason::Overloaded,
         Reason::Unavailable => api::Reason::Unavailable,
+    }
+}
+
+pub(in crate::transport) fn provenance(provenance: Provenance) -> api::Provenance {
+    match provenance {
+        Provenance::Catalogue => api::Provenance::Catalogue,
+        Provenance::Account => api::Provenance::Account,
+        Provenance::Tier => api::Provenance::Tier,
+        Provenance::Override => api::Provenance::Override,
+        Provenance::Custom => api::Provenance::Custom,
+        Provenance::Adaptive => api::Provenance::Adaptive,
     }
 }

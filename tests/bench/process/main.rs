@@ -1,6 +1,6 @@
 //! The decision itself, in process: time for decide, hold and settle, and memory for each account.
 //!
-//! `cargo bench --bench process`.
+//! `cargo bench --bench process`; with ` -- time 10000` for the time alone, to run under a profiler.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]
 
 use std::collections::HashMap;
@@ -33,12 +33,13 @@ fn main() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["memory", state, accounts] => print_resident_bytes(state, accounts),
+        ["time", accounts] => println!("{:.0}", nanos_per_request(accounts.parse().expect("a number of accounts"))),
         _ => measure(),
     }
 }
 
 fn measure() {
-    let nanos = nanos_per_request();
+    let nanos = nanos_per_request(ACCOUNTS);
     println!("\ndecide + hold + settle in process, {ACCOUNTS} accounts, one thread: {nanos:.0} ns");
     let (idle, in_use) = (bytes_per_account("idle"), bytes_per_account("in-use"));
     println!("memory per account: known but idle {idle:.0} B, with one model in use {in_use:.0} B");
@@ -122,23 +123,23 @@ impl World {
 impl Books {
     fn new(account: &Arc<str>, now: UnixMs) -> Self {
         let terms = Terms { payment_method: true, billing_profile: true, ..Terms::default() };
-        let mut pool = Pool::new(Arc::clone(account), terms, now);
+        let mut pool = Pool::new(Arc::clone(account), terms, &PoolRules::default(), now);
         let credit = Credit::from_nanos(10_000_000_000_000);
         pool.credit(1, Credit::ZERO, credit, &PoolRules::default(), now).expect("a valid credit");
         Self { pool, rates: HashMap::new() }
     }
 }
 
-fn nanos_per_request() -> f64 {
-    let mut world = World::new(ACCOUNTS, true);
-    let names: Vec<String> = (0..ACCOUNTS).map(name).collect();
+fn nanos_per_request(accounts: usize) -> f64 {
+    let mut world = World::new(accounts, true);
+    let names: Vec<String> = (0..accounts).map(name).collect();
     let mut figures = Vec::new();
     for batch in 0..WARM_UP + BATCHES {
         let before = own_cpu();
         let admitted = world.ask(&names);
-        let nanos = (own_cpu() - before).as_secs_f64() * 1e9 / ACCOUNTS as f64;
+        let nanos = (own_cpu() - before).as_secs_f64() * 1e9 / accounts as f64;
         if batch >= WARM_UP {
-            assert!(admitted == ACCOUNTS, "only {admitted} of {ACCOUNTS} were admitted in batch {batch}");
+            assert!(admitted == accounts, "only {admitted} of {accounts} were admitted in batch {batch}");
             figures.push(nanos);
         }
         world.round();
@@ -206,7 +207,7 @@ fn is_admitted(checked: Checked) -> bool {
 
 fn settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 256,
+        workers: 1,
         accounts_max: 1_000_000,
         holds_max: 1_000_000,
         ended_max: 10_000,

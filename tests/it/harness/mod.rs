@@ -2,6 +2,7 @@
 
 pub mod envoy;
 pub mod http;
+pub mod payee;
 pub mod program;
 pub mod prometheus;
 pub mod proxy;

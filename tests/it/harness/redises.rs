@@ -177,7 +177,7 @@ impl Guarded {
 }
 
 /// An authority, a server's certificate for this machine, and a client's.
-fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let key = "req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(folder, &format!("{key} -x509 -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"));
     fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("the folder is writable");

@@ -176,7 +176,7 @@ impl Fleet {
 /// As `serve` has them, but for bounds of memory.
 fn settings() -> LedgerSettings {
     LedgerSettings {
-        shards: 1,
+        workers: 0,
         accounts_max: 1_000,
         holds_max: 10_000,
         ended_max: 100,

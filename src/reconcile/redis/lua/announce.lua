@@ -1,9 +1,64 @@
--- What others must hear of, written to the bucket's outbox in the step that caused it: thresholds of the monthly limit,
--- nothing left, and the need to buy credits.
+-- What others must hear of, written to the bucket's outbox in the step that caused it: another tier, thresholds of the
+-- monthly limit, little or nothing left, and the need to buy credits.
 
 -- K, the most that may be used in all.
 local function credits_and_line(a)
   return normal(a[PROMOTIONAL] + a[PURCHASED] + a[LINE], a[PROMOTIONAL + 1] + a[PURCHASED + 1] + a[LINE + 1])
+end
+
+-- Credits that are not used and not lent.
+local function available(a)
+  return normal(
+    a[PROMOTIONAL] + a[PURCHASED] - a[USED] - a[LEASED],
+    a[PROMOTIONAL + 1] + a[PURCHASED + 1] - a[USED + 1] - a[LEASED + 1])
+end
+
+-- The greatest of what was paid before, what was purchased, and what was used beyond promotional credit.
+local function lifetime_paid(a)
+  local usd, nanos = a[PAID_BEFORE], a[PAID_BEFORE + 1]
+  if is_less(usd, nanos, a[PURCHASED], a[PURCHASED + 1]) then usd, nanos = a[PURCHASED], a[PURCHASED + 1] end
+  local paid_usd, paid_nanos = normal(a[USED] - a[PROMOTIONAL], a[USED + 1] - a[PROMOTIONAL + 1])
+  if is_less(usd, nanos, paid_usd, paid_nanos) then return paid_usd, paid_nanos end
+  return usd, nanos
+end
+
+-- Notes the tier, unless an override sets it, and the usage from which on it may be another.
+local function derive_tier(a)
+  local usd, nanos = lifetime_paid(a)
+  local tier = 0
+  a[TIER_AT], a[TIER_AT + 1] = NO_TIER_AT, 0
+  for _, rule in ipairs(TIERS) do
+    if is_less(usd, nanos, rule[2], rule[3]) then
+      a[TIER_AT], a[TIER_AT + 1] = normal(rule[2] + a[PROMOTIONAL], rule[3] + a[PROMOTIONAL + 1])
+      break
+    end
+    if rule[4] <= a[IS_BILLABLE] then tier = rule[1] end
+  end
+  return a[OVERRIDE] >= 0 and a[OVERRIDE] or tier
+end
+
+local function announce_tier(a, events)
+  if is_less(a[USED], a[USED + 1], a[TIER_AT], a[TIER_AT + 1]) then return end
+  local from = a[TIER]
+  a[TIER] = derive_tier(a)
+  if from ~= a[TIER] then table.insert(events, {'what', 'tier', 'from', from, 'to', a[TIER]}) end
+end
+
+-- Rights that sessions give back do not make it true again: they would go to and fro about the threshold.
+local function announce_low_balance(a, events)
+  if a[IS_LOW] == 1 then return end
+  local usd, nanos = available(a)
+  if is_less(a[ALERT], a[ALERT + 1], usd, nanos) then return end
+  a[IS_LOW] = 1
+  local function text(number) return string.format('%.0f', number) end
+  table.insert(events, {'what', 'low', 'alert', text(a[ALERT]), 'nanos', text(a[ALERT + 1]), 'available', text(usd),
+    'nanos', text(nanos)})
+end
+
+-- After credits came in, or another alert was set: a balance above the alert may fall to it.
+local function rearm_balance_alert(a)
+  local usd, nanos = normal(a[PROMOTIONAL] + a[PURCHASED] - a[USED], a[PROMOTIONAL + 1] + a[PURCHASED + 1] - a[USED + 1])
+  a[IS_LOW] = (a[HAS_ALERT] == 1 and is_less(a[ALERT], a[ALERT + 1], usd, nanos)) and 0 or 1
 end
 
 -- Usage counts in this month, and with the dust it comes to so many percent of the limit.
@@ -56,37 +111,40 @@ end
 
 -- What is available has fallen to the minimum, or to dust.
 local function is_low(a)
-  local usd = a[PROMOTIONAL] + a[PURCHASED] - a[USED] - a[LEASED]
-  local nanos = a[PROMOTIONAL + 1] + a[PURCHASED + 1] - a[USED + 1] - a[LEASED + 1]
-  usd, nanos = normal(usd, nanos)
+  local usd, nanos = available(a)
   local low_usd, low_nanos = normal(0, DUST)
   if is_less(low_usd, low_nanos, a[MINIMUM], a[MINIMUM + 1]) then low_usd, low_nanos = a[MINIMUM], a[MINIMUM + 1] end
   return not is_less(low_usd, low_nanos, usd, nanos)
 end
 
--- Asks for one purchase for each need: its key is a function of this state.
+-- A purchase in flight, as events tell it. Its key is a function of the state that it was asked for in.
+local function purchase_of(account, pending)
+  local key = string.format('%s.%d.%d', account, pending[KEY_VERSION], pending[KEY_ATTEMPT])
+  return {'key', key, 'amount', string.format('%d%09d', pending[BUYS], pending[BUYS + 1])}
+end
+
+-- Asks for one purchase for each need.
 local function request_top_up(account, a, events)
   if a[CAN_BUY] == 0 or a[PENDING][SINCE] or a[RETRY_AT] > a[NOW] or top_up_is_capped(a) or not is_low(a) then return end
   local usd, nanos = normal(a[PURCHASED] + a[AMOUNT], a[PURCHASED + 1] + a[AMOUNT + 1])
   a[PENDING] = {a[NOW], a[CREDIT_VERSION], a[ATTEMPT], a[AMOUNT], a[AMOUNT + 1], usd, nanos}
-  local key = string.format('%s.%d.%d', account, a[CREDIT_VERSION], a[ATTEMPT])
-  local amount = string.format('%d%09d', a[AMOUNT], a[AMOUNT + 1])
-  table.insert(events, {'what', 'top-up', 'key', key, 'amount', amount})
+  table.insert(events, {'what', 'top-up', unpack(purchase_of(account, a[PENDING]))})
 end
 
--- Announces, once each, what has become true. Returns the events, for the outbox.
-local function announce(account, a)
-  local events = {}
+-- Announces, once each, what has become true, by adding it to the events for the outbox.
+local function announce(account, a, events)
   -- What a user spends is its account's to announce.
-  if string.find(account, '/', 1, true) then return events end
+  if string.find(account, '/', 1, true) then return end
+  announce_tier(a, events)
   announce_thresholds(a, events)
+  announce_low_balance(a, events)
   announce_depletion(a, events)
   request_top_up(account, a, events)
-  return events
 end
 
 local function save_events(account, a, events)
   for _, event in ipairs(events) do
     call('XADD', tag .. 'out', 'MAXLEN', '~', EVENTS_MAX, '*', 'at', a[NOW], 'account', account, unpack(event))
+    if event[2] == 'top-up' then call('ZADD', tag .. 'due', a[NOW], account) end
   end
 end

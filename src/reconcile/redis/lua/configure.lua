@@ -1,7 +1,7 @@
 -- Replaces an account's terms, if they are still at the version that was read.
 --
 -- ARGV: the account, that version, what the law looks at of the new terms, the terms as written, 1 where they change how the
--- account pays, 1 where they end auto top-up.
+-- account pays, 1 where they end auto top-up, 1 where they change the balance alert.
 
 local account, version, numbers, terms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local a = load_account(account)
@@ -13,10 +13,12 @@ if ARGV[5] == '1' then a[DECLINES], a[RETRY_AT] = 0, 0 end
 if ARGV[6] == '1' then a[PENDING] = {} end
 a[TERMS_VERSION] = version + 1
 set_terms(a, numbers)
-a[DUE_AT] = 0
+a[DUE_AT], a[TIER_AT], a[TIER_AT + 1] = 0, 0, 0
+if ARGV[7] == '1' then rearm_balance_alert(a) end
 forget_unreached_thresholds(a)
 a[OPS] = a[OPS] + 1
-local events = announce(account, a)
+local events = {}
+announce(account, a, events)
 
 save_account(account, a)
 call('SET', tag .. 'c:' .. account, terms)

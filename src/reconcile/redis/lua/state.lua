@@ -8,6 +8,7 @@
 --   u:account  users who have a state, which stands as an account's under account/user
 --   t:account group  rate buckets                              b:account group session  who borrows from them
 --   names  accounts                                            out  the outbox
+--   due  accounts by when the cashier looks at their purchase  claims  events by until when they are taken or put off
 -- Names that stand together in one key have their lengths before them.
 
 local pack, unpack_one = cmsgpack.pack, cmsgpack.unpack
@@ -26,6 +27,12 @@ local TERMS, SUSPENDED, RETURNS, LINE, LIMIT_KIND, LIMIT = 36, 36, 37, 38, 40, 4
 local CAN_BUY, MINIMUM, AMOUNT, IS_CAPPED, CAP, TERMS_END = 43, 44, 46, 48, 49, 50
 -- No record ends before this; 0 where that is not known.
 local DUE_AT = 51
+
+-- What was paid, the tier, and whether the balance alert has no more to tell. USED at TIER_AT or above may be another tier.
+local PAID_BEFORE, TIER, TIER_AT, IS_LOW = 52, 54, 55, 57
+-- More of the terms. OVERRIDE is -1 where the tier is derived.
+local MORE_TERMS, IS_BILLABLE, OVERRIDE, HAS_ALERT, ALERT, MORE_TERMS_END = 58, 58, 59, 60, 61, 62
+local LAST_PLACE = 62
 
 -- Values of LIMIT_KIND; a limit that only alerts is 2.
 local PAUSES = 1

@@ -188,6 +188,9 @@ local function take(visit, q, news)
   local a, record = visit.a, news.record
   book_months(a, news.old, record, q, news.spent)
   add(a, BEYOND_GRANT, news.beyond)
+  if news.beyond > 0 then
+    table.insert(visit.events, {'what', 'overrun', 'amount', string.format('%.0f', news.beyond)})
+  end
   add(a, READOPTED, news.readopted)
   add(a, USED, news.spent)
   add(a, LEASED, news.lent)
@@ -230,7 +233,7 @@ local function reply(visit, q, is_hungry)
     a[MONTH], max(0, month_end(a[MONTH]) - a[NOW]), a[TERMS_VERSION],
     q.terms ~= a[TERMS_VERSION] and call('GET', tag .. 'c:' .. visit.account), a[OPS], next_sync(visit, usd, nanos),
     since and max(0, a[NOW] - since) or -1, a[PROMOTIONAL], a[PROMOTIONAL + 1], a[PURCHASED], a[PURCHASED + 1],
-    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1],
+    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID_BEFORE], a[PAID_BEFORE + 1],
   }
 end
 
@@ -264,7 +267,7 @@ function sync(account, a, session, text, time)
   if not q then return refusal end
   local member = member_of(session, q.generation)
   local visit = {
-    account = account, a = a, session = session, generation = q.generation, member = member, gone = {}, ended = {},
+    account = account, a = a, session = session, generation = q.generation, member = member, gone = {}, ended = {}, events = {},
   }
   local kept = call('HGET', tag .. 's:' .. account, member)
   visit.record = kept and unpack_one(kept)
@@ -281,7 +284,7 @@ function sync(account, a, session, text, time)
   visit.holders = holders(visit)
   visit.lacking = q.need - outstanding(news and news.record or visit.record)
   local is_hungry = news and take(visit, q, news)
-  local events = announce(account, a)
+  announce(account, a, visit.events)
   if visit.is_scarce == nil then visit.is_scarce = is_scarce(visit) end
   local answer = reply(visit, q, is_hungry)
   if news then note_due(a, visit.record) end
@@ -290,6 +293,6 @@ function sync(account, a, session, text, time)
   if news then save_record(visit) end
   if #visit.gone > 0 then save_gone(visit) end
   save_ended(visit)
-  save_events(account, a, events)
+  save_events(account, a, visit.events)
   return answer
 end

@@ -4,7 +4,7 @@ local function set_terms(a, numbers)
   local place = TERMS
   for number in string.gmatch(numbers, '%-?%d+') do
     a[place] = tonumber(number)
-    place = place + 1
+    place = place == TERMS_END and MORE_TERMS or place + 1
   end
-  if place ~= TERMS_END + 1 then error('terms of ' .. place - TERMS .. ' numbers') end
+  if place ~= MORE_TERMS_END + 1 then error('terms of ' .. place - TERMS .. ' numbers') end
 end

@@ -13,27 +13,27 @@ use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
+use super::chance::{cap, rules, terms};
 use super::dice::Dice;
-use super::drawn::{cap, rules, terms};
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
 use super::tenant::Tenant;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
-use crate::pool::message::{Event, Group, RateReply, RateRequest, StepProposal};
+use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId, SyncRequest, account_of};
 use crate::reconcile::embedded::Rules;
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError, UserRecord};
 
 /// A loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Store time as the test sets it. Only tests have these lines; the program puts the server's clock in their place.
-const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
+pub(super) const CLOCK: &str = "local function store_time() return tonumber(redis.call('GET', 'test-now')) end";
 /// 2026-10-05T14:40:00Z.
-const START: u64 = 1_791_211_200_000;
+pub(super) const START: u64 = 1_791_211_200_000;
 /// The last has characters that mean something to keys, patterns and scripts.
-const ACCOUNTS: &[&str] =
+pub(super) const ACCOUNTS: &[&str] =
     &["tiny", "dollars", "huge", "über {3} %d:a b\\", "dollars/alice", "huge/b/ö", "über {3} %d:a b\\/%d {3}"];
 const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200, 3_000_000_000, 1 << 49, 200];
 /// The first of them are accounts, the others users of accounts.
@@ -45,23 +45,25 @@ const GARBAGE: &[&str] =
     &["nan", "inf", "1e3", "0x10", "1.5", "99999999999999999", "9007199254740993", "", "٣", "\0", "- 1"];
 
 pub struct World {
-    dice: Dice,
-    rules: Rules,
+    pub(super) dice: Dice,
+    pub(super) rules: Rules,
     now: u64,
-    pools: BTreeMap<usize, Pool>,
+    pub(super) pools: BTreeMap<usize, Pool>,
+    /// When the cashier is to look at an account.
+    pub(super) due: BTreeMap<usize, u64>,
     buckets: BTreeMap<(usize, Group), RatePool>,
     guests: Vec<(usize, Guest, [Tenant; 2])>,
     /// Steps that were due.
-    due: Vec<(usize, Group, u64)>,
+    steps: Vec<(usize, Group, u64)>,
     /// What was said once and may arrive again.
     late: Vec<Message>,
     purchases: Vec<Purchase>,
-    store: Redis,
-    runtime: Runtime,
+    pub(super) store: Redis,
+    pub(super) runtime: Runtime,
     set_time: Script,
     dump: Script,
     dump_rates: Script,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     events_read: u64,
     pub calls: u64,
 }
@@ -92,7 +94,8 @@ impl World {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
             pools: BTreeMap::new(),
             buckets: BTreeMap::new(),
-            due: Vec::new(),
+            due: BTreeMap::new(),
+            steps: Vec::new(),
             late: Vec::new(),
             purchases: Vec::new(),
             events: Vec::new(),
@@ -118,9 +121,11 @@ impl World {
         self.pass();
         match self.dice.below(100) {
             0..80 => self.exchange(),
-            80..85 => self.garble(),
+            80..84 => self.garble(),
+            84 => self.look_for_purchases(),
             85..90 => self.credit(),
-            90..94 => self.configure(),
+            90..93 => self.configure(),
+            93 => self.decline(),
             94..96 => self.create(),
             96..98 => self.propose(),
             _ => self.look(),
@@ -129,6 +134,7 @@ impl World {
             self.compare(account);
         }
         self.compare_rates();
+        self.compare_due();
     }
 
     fn pass(&mut self) {
@@ -145,7 +151,7 @@ impl World {
         self.runtime.block_on(self.store.run(self.store.call(&self.set_time, "", args))).unwrap();
     }
 
-    fn time(&self) -> UnixMs {
+    pub(super) fn time(&self) -> UnixMs {
         UnixMs(self.now)
     }
 
@@ -204,7 +210,7 @@ impl World {
             let tenant = tenants.iter_mut().find(|tenant| tenant.group() == request.group);
             tenant.unwrap().hear(&mut self.dice, answer);
             if let Ok(RateReply { due: Some(due), .. }) = answer {
-                self.due.push((*account, request.group.clone(), due.version));
+                self.steps.push((*account, request.group.clone(), due.version));
             }
         }
     }
@@ -231,7 +237,7 @@ impl World {
         let is_known = self.pools.contains_key(&index) || !self.pools.contains_key(&parent);
         if let Some(request) = message.sync.filter(|_| index != parent && !is_known) {
             let (name, now, rules) = (message.account.clone(), self.time(), &self.rules.pool);
-            let pool = Pool::of_user(name, now);
+            let pool = Pool::of_user(name, rules, now);
             pool.clone().sync(&message.session, &request, rules, now)?;
             self.pools.insert(index, pool);
         }
@@ -252,7 +258,7 @@ impl World {
 
     /// An adaptive step that was due, or is due no more, or never was.
     fn propose(&mut self) {
-        let Some((index, group, version)) = self.due.pop() else { return };
+        let Some((index, group, version)) = self.steps.pop() else { return };
         let bounds = Bounds { start: 1_000, floor: 10, ceiling: None, pinned: false };
         let step = StepProposal {
             account: ACCOUNTS[index].into(),
@@ -349,6 +355,10 @@ impl World {
             let amount = if self.dice.once_in(3) { purchase.amount } else { known.amount };
             purchase = Purchase { amount, ..known };
         }
+        let pending = self.pools.get(&index).and_then(|pool| pool.summary(self.time()).topup_pending);
+        if let Some(key) = pending.filter(|_| !again && self.dice.once_in(3)) {
+            purchase.id = key;
+        }
         let got = self.runtime.block_on(self.store.add_credits(purchase.clone()));
         self.calls += 1;
         let expected = self.expect_credit(&purchase);
@@ -370,10 +380,33 @@ impl World {
         let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
         let total = if purchase.kind == CreditKind::Promotional { &mut promotional } else { &mut purchased };
         *total = total.plus(purchase.amount);
-        let credited = pool.credit(before.credit_version + 1, promotional, purchased, &self.rules.pool, now);
+        let credited =
+            pool.credit_under(&purchase.id, before.credit_version + 1, (promotional, purchased), &self.rules.pool, now);
         credited.map_err(|_| StoreError::TooMuchCredit)?;
+        if pool.summary(now).topup_pending.is_none() {
+            self.due.remove(&account);
+        }
         self.purchases.push(purchase.clone());
         Ok(record(pool, now))
+    }
+
+    /// The purchase in flight is declined, or one that is not.
+    fn decline(&mut self) {
+        let (index, now) = (usize::try_from(self.dice.below(4)).unwrap(), self.time());
+        let pending = self.pools.get(&index).and_then(|pool| pool.summary(now).topup_pending);
+        let key = pending.filter(|_| !self.dice.once_in(5)).unwrap_or_else(|| "another".into());
+        let got = self.runtime.block_on(self.store.top_up_failed(ACCOUNTS[index].into(), key.clone()));
+        self.calls += 1;
+        let missing = || StoreError::NoSuchAccount(ACCOUNTS[index].into());
+        let expected = self.pools.get_mut(&index).ok_or_else(missing).map(|pool| {
+            if pool.top_up_failed(&key, &self.rules.pool, now) {
+                let retry_at = pool.top_up_retry_at();
+                self.due.remove(&index);
+                self.due.extend(retry_at.map(|at| (index, at.0)));
+            }
+            record(pool, now)
+        });
+        compare_records(got, expected);
     }
 
     fn configure(&mut self) {
@@ -407,7 +440,7 @@ impl World {
         let expected = match self.pools.get(&index) {
             Some(_) => Err(StoreError::AccountExists(ACCOUNTS[index].into())),
             None => {
-                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, now));
+                self.pools.insert(index, Pool::new(ACCOUNTS[index].into(), terms, &self.rules.pool, now));
                 Ok(record(&self.pools[&index], now))
             }
         };
@@ -425,7 +458,10 @@ impl World {
     /// Everything that is kept of an account.
     fn compare(&mut self, index: usize) {
         let Some(pool) = self.pools.get_mut(&index) else { return };
-        self.events.extend(pool.take_events());
+        let events = pool.take_events();
+        let asks = |event: &&Event| matches!(event.what, Happening::TopUpNeeded { .. });
+        self.due.extend(events.iter().filter(asks).map(|event| (index, event.at.0)));
+        self.events.extend(events);
         let call = self.store.call(&self.dump, ACCOUNTS[index], arguments([ACCOUNTS[index]]));
         let dump = self.runtime.block_on(self.store.run(call)).unwrap();
         assert_eq!(of_dump(ACCOUNTS[index], dump), of_pool(pool));
@@ -463,7 +499,7 @@ impl World {
     }
 }
 
-fn place(account: &str) -> usize {
+pub(super) fn place(account: &str) -> usize {
     ACCOUNTS.iter().position(|name| *name == account).unwrap()
 }
 

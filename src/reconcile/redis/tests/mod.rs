@@ -3,11 +3,13 @@
 
 mod buckets;
 mod call;
+mod chance;
 mod dice;
 mod difference;
-mod drawn;
 mod guest;
 mod mutants;
+mod outbox;
+mod purchases;
 mod replaced;
 mod server;
 mod state;

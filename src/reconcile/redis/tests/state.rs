@@ -7,8 +7,9 @@ use redis::Value;
 use serde::Deserialize;
 
 use super::super::answer::{Answer, list, text, whole};
+use super::super::terms::tier_of_number;
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, ReclaimMode, Terms};
+use crate::decision::terms::{Mode, ReclaimMode, Terms, Tier};
 use crate::pool::Pool;
 use crate::pool::message::Event;
 
@@ -24,6 +25,7 @@ pub struct State {
     terms_version: u64,
     promotional: Credit,
     purchased: Credit,
+    paid_before: Credit,
     credit_version: u64,
     used: Credit,
     leased: Credit,
@@ -34,6 +36,8 @@ pub struct State {
     top_up: TopUp,
     announced: Vec<u32>,
     depleted: bool,
+    low: bool,
+    tier: Tier,
     /// Beyond the grant, adopted again, reaped.
     oddities: (Credit, Credit, Credit),
     ops: u64,
@@ -96,7 +100,13 @@ pub fn of_dump(account: &str, dump: Value) -> State {
     let (attempt, declines, retry_at) = (state.whole().unwrap(), state.whole().unwrap(), state.whole().unwrap());
     let bought = state.credit().unwrap();
     let pending = pending(account, state.list().unwrap());
-    let terms = terms.unwrap_or_else(|| user_terms(&mut state));
+    // What the law looks at of the terms, and when the first record ends.
+    let of_terms: Vec<Value> = (0..15).map(|_| state.value().unwrap()).collect();
+    let terms = terms.unwrap_or_else(|| user_terms(&mut list(Value::Array(of_terms)).unwrap()));
+    state.pass(1).unwrap();
+    let (paid_before, tier) = (state.credit().unwrap(), tier_of_number(state.whole().unwrap()).unwrap());
+    state.pass(2).unwrap();
+    let low = state.is_set().unwrap();
     State {
         account: account.into(),
         created,
@@ -105,6 +115,7 @@ pub fn of_dump(account: &str, dump: Value) -> State {
         terms_version,
         promotional,
         purchased,
+        paid_before,
         credit_version,
         used,
         leased,
@@ -115,6 +126,8 @@ pub fn of_dump(account: &str, dump: Value) -> State {
         top_up: TopUp { pending, attempt, declines, retry_at, bought },
         announced,
         depleted,
+        low,
+        tier,
         oddities,
         ops,
         events: Vec::new(),

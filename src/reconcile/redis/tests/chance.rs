@@ -1,10 +1,11 @@
-//! Terms, caps and rules as a world draws them.
+//! Terms and rules by chance.
 
 use std::time::Duration;
 
 use super::dice::Dice;
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, TopUpTerms};
+use crate::decision::catalogue::TierRule;
+use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
 use crate::pool::message::UserCap;
 use crate::reconcile::embedded::Rules;
 
@@ -12,11 +13,15 @@ pub fn terms(dice: &mut Dice, scale: i64) -> Terms {
     let mut money = |most| Credit::from_nanos(dice.amount(most));
     let (line, limit, minimum, amount, cap) =
         (money(scale), money(scale * 4), money(scale), money(scale * 2), money(scale * 5));
+    let alert = money(scale * 2);
     let top_up = TopUpTerms { minimum, amount, monthly_cap: dice.once_in(3).then_some(cap) };
     Terms {
         mode: *dice.one(&[Mode::Prepaid, Mode::Postpaid, Mode::Contract]),
         suspension: if dice.once_in(8) { Suspension::Abuse } else { Suspension::None },
         payment_method: !dice.once_in(4),
+        billing_profile: !dice.once_in(4),
+        tier_override: dice.once_in(8).then(|| *dice.one(&[Tier::None, Tier::Two, Tier::Unlimited])),
+        balance_alert: dice.once_in(2).then_some(alert),
         monthly_limit: dice.once_in(2).then_some(limit),
         credit_line: line,
         top_up: dice.once_in(2).then_some(top_up),
@@ -29,6 +34,7 @@ pub fn terms(dice: &mut Dice, scale: i64) -> Terms {
 pub fn rules(dice: &mut Dice) -> Rules {
     let mut rules = Rules::default();
     let pool = &mut rules.pool;
+    pool.tiers = tiers(*dice.one(&[1, 40, 3_000_000_000, 1 << 49]));
     if dice.once_in(4) {
         return rules;
     }
@@ -41,8 +47,22 @@ pub fn rules(dice: &mut Dice) -> Rules {
     pool.request_typical = Credit::from_nanos(*dice.one(&[1, 12_000_000]));
     pool.sync_spacing = Duration::from_millis(*dice.one(&[1, 900]));
     pool.sync_spacing_healthy = Duration::from_millis(*dice.one(&[1, 700]));
+    pool.top_up_waits = dice.one(&[vec![], vec![Duration::from_secs(1)], pool.top_up_waits.clone()]).clone();
     pool.thresholds = dice.one(&[vec![80, 100], vec![], vec![100, 1, 50]]).clone();
     rules
+}
+
+/// Tiers that accounts of that scale reach.
+fn tiers(scale: i64) -> Vec<TierRule> {
+    let paid = [(Tier::None, Some(0)), (Tier::One, Some(0)), (Tier::Two, Some(scale)), (Tier::Three, Some(scale * 3))];
+    let rule = |(tier, paid): (Tier, Option<i64>)| TierRule {
+        tier,
+        needs: paid.map(Credit::from_nanos),
+        needs_billing: matches!(tier, Tier::One | Tier::Two),
+        monthly_limit_max: paid.map(|paid| Credit::from_nanos(paid * 2)),
+        ceiling_percent: None,
+    };
+    paid.into_iter().chain([(Tier::Unlimited, None)]).map(rule).collect()
 }
 
 pub fn cap(dice: &mut Dice, scale: i64) -> UserCap {
