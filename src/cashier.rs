@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::clock::Clock;
 use crate::pool::message::Wanted;
-use crate::reconcile::outbox::{Backlog, Outbox, Take, Taken, Waiting};
+use crate::reconcile::outbox::{Outbox, Take, Taken, Waiting};
 use crate::reconcile::store::{CreditKind, Purchase, StoreError};
 use crate::telemetry;
 use alert::alert;
@@ -111,7 +111,7 @@ impl Cashier {
     }
 
     async fn begin(self: &Arc<Self>, taken: Taken, under_way: &mut UnderWay) {
-        show(&taken.backlog);
+        show(&taken);
         for wanted in taken.purchases {
             let cashier = self.clone();
             under_way.purchases.spawn(async move { cashier.buy(wanted).await });
@@ -139,7 +139,7 @@ impl Cashier {
         let (outcome, booked) = match verdict {
             Verdict::Bought => ("bought", self.book(wanted).await),
             Verdict::Declined(reason) => {
-                tracing::warn!(%account, key, %amount, reason, "a purchase of auto top-up was declined");
+                tracing::warn!(%account, key, %amount, reason, "a purchase of auto top-up was declined; its owner has to mend the payment method");
                 ("declined", self.outbox.top_up_failed(account.clone(), key.clone()).await.map(drop))
             }
             Verdict::Unknown(cause) => {
@@ -233,7 +233,13 @@ fn tell_whether_away(error: Option<&StoreError>, is_away: &mut bool) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats; a gauge off by one in 2^53 is close enough")]
-fn show(backlog: &Backlog) {
+fn show(taken: &Taken) {
+    let Taken { purchases, backlog, .. } = taken;
+    if let Some(age) = purchases.iter().map(|wanted| wanted.age).max() {
+        gauge!(telemetry::PURCHASE_AGE_SECONDS).set(age.as_secs_f64());
+    } else if backlog.purchases == 0 {
+        gauge!(telemetry::PURCHASE_AGE_SECONDS).set(0.0);
+    }
     gauge!(telemetry::PURCHASES_WAITING).set(backlog.purchases as f64);
     gauge!(telemetry::EVENTS_WAITING).set(backlog.events as f64);
     gauge!(telemetry::EVENTS_AGE_SECONDS).set(backlog.events_age.as_secs_f64());

@@ -110,7 +110,7 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
     let (stop_loops, loops_stop) = watch::channel(false);
     let rounds = rooms.spawn_loops(&loops_stop);
     let (warn, warnings) = watch::channel(Vec::new());
-    let pages = Pages { metrics: rooms.metrics.clone(), refresh: Arc::new(|| {}), ready: unready, warnings };
+    let pages = Pages { metrics: rooms.metrics.clone(), ready: unready, warnings };
     tokio::spawn(serve_http(pages, ports.http_listener.try_clone()?, until(loops_stop)));
     let (stop_serving, serving_stop) = watch::channel(false);
     let mut servers = rooms.start_servers(&settings, &mut ports, &health, &serving_stop)?;

@@ -39,6 +39,7 @@ pub const KEY_LOOKUPS_REFUSED: &str = "tollgate_key_lookups_refused_total";
 /// Label: `outcome` (`bought`, `declined`, `unknown`).
 pub const PURCHASES: &str = "tollgate_purchases_total";
 pub const PURCHASES_WAITING: &str = "tollgate_purchases_waiting";
+pub const PURCHASE_AGE_SECONDS: &str = "tollgate_purchase_age_seconds";
 /// Label: `outcome` (`told`, `unheard`, `given_up`).
 pub const ALERTS: &str = "tollgate_alerts_total";
 pub const EVENTS_WAITING: &str = "tollgate_events_waiting";
@@ -82,6 +83,11 @@ pub fn describe() {
     describe_counter!(KEYS_UNKNOWN, "API keys presented that belong to nobody.");
     describe_counter!(PURCHASES, "Purchases that the payment webhook was asked for, by what it answered.");
     describe_gauge!(PURCHASES_WAITING, "Accounts whose auto top-up is under way or will be tried again.");
+    describe_gauge!(
+        PURCHASE_AGE_SECONDS,
+        Unit::Seconds,
+        "Age of the oldest need for which a purchase was asked for last."
+    );
     describe_counter!(ALERTS, "Alerts, by whether the alerts webhook took them.");
     describe_gauge!(EVENTS_WAITING, "Events that nobody was told of yet.");
     describe_gauge!(EVENTS_AGE_SECONDS, Unit::Seconds, "Age of the oldest event that nobody was told of yet.");

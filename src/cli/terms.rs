@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use super::output::{Sheet, Value, grouped};
 use super::users::{UserTerms, cap_rows};
 use crate::transport::proto::tollgate::{
-    Account, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
+    Account, AlertPercents, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
 };
 
 /// Terms to set; what is not named stays as it is.
@@ -24,6 +24,9 @@ pub struct Terms {
     /// The most to use in a month, or "none"
     #[arg(long, value_name = "USD|none")]
     monthly_limit: Option<String>,
+    /// Announce these percents of the monthly limit, each once a month; "none", or "usual" for the usual ones
+    #[arg(long, value_name = "PERCENT,…|none|usual", value_parser = alerts)]
+    alert_at: Option<Alerts>,
     /// How far the balance may fall below zero
     #[arg(long, value_name = "USD")]
     credit_line: Option<String>,
@@ -67,8 +70,21 @@ pub struct Terms {
     /// Back to the adaptive limit for a model
     #[arg(long, value_name = "MODEL")]
     no_limit: Vec<String>,
+    /// Reserve throughput of a model: paid for each minute, used or lost; "NAME:fast" for its fast service tier
+    #[arg(long, value_name = "MODEL=USD", value_parser = reserved)]
+    reserve: Vec<(String, String)>,
+    /// End a reservation
+    #[arg(long, value_name = "MODEL")]
+    no_reserve: Vec<String>,
     #[command(flatten)]
     users: UserTerms,
+}
+
+/// Alerts of the monthly limit: an account's own, or the usual ones.
+#[derive(Clone, Debug)]
+enum Alerts {
+    Own(Vec<u32>),
+    Usual,
 }
 
 const TIERS: [&str; 7] = ["derived", "none", "one", "two", "three", "four", "unlimited"];
@@ -85,6 +101,24 @@ fn word<T: Clone + Send + Sync + 'static>(
     read: fn(&str) -> Option<T>,
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names).map(move |name| read(&name).expect("only listed names pass"))
+}
+
+fn alerts(text: &str) -> Result<Alerts, String> {
+    let wrong = |_| format!("write percents as in 50,80,100, or none, or usual; not {text:?}");
+    match text {
+        "usual" => Ok(Alerts::Usual),
+        "none" => Ok(Alerts::Own(Vec::new())),
+        percents => {
+            let percents = percents.split(',').map(|percent| percent.trim().parse()).collect::<Result<_, _>>();
+            percents.map(Alerts::Own).map_err(wrong)
+        }
+    }
+}
+
+fn reserved(text: &str) -> Result<(String, String), String> {
+    let (model, usd) =
+        text.rsplit_once('=').ok_or_else(|| format!("write MODEL=USD, as in kimi-k3=10; not {text:?}"))?;
+    Ok((model.to_owned(), usd.to_owned()))
 }
 
 fn limit(text: &str) -> Result<(String, TokenLimits), String> {
@@ -121,6 +155,13 @@ impl Terms {
             shadow: self.shadow,
             custom_limits: self.limit.iter().cloned().collect(),
             remove_custom_limits: self.no_limit.clone(),
+            alert_percents: match &self.alert_at {
+                Some(Alerts::Own(percents)) => Some(AlertPercents { percents: percents.clone() }),
+                Some(Alerts::Usual) | None => None,
+            },
+            reserved: self.reserve.iter().cloned().collect(),
+            remove_reserved: self.no_reserve.clone(),
+            remove_alert_percents: matches!(self.alert_at, Some(Alerts::Usual)),
             ..self.users.change()
         }
     }
@@ -137,6 +178,9 @@ pub fn sheet(account: &Account) -> Sheet {
         sheet.row("custom limit", Value::text(format!("{model}: {}", triple(limits))));
     }
     account.user_caps.iter().for_each(|caps| cap_rows(&mut sheet, caps));
+    for (model, usd) in &account.reserved {
+        sheet.row("reserved", Value::text(format!("{model}: ${usd} a minute, used or lost")));
+    }
     sheet.row("created", Value::text(&account.created_at));
     sheet
 }
@@ -148,6 +192,7 @@ fn money_rows(sheet: &mut Sheet, account: &Account) {
     sheet.row("used", Value::usd(&account.used));
     sheet.row("used this month", Value::usd(&account.month_used));
     sheet.row_if("monthly limit", account.monthly_limit.as_deref().map(Value::usd));
+    sheet.row_if("alerts at", account.alert_percents.as_ref().map(|alerts| Value::text(percents(alerts))));
     sheet.row("credit line", Value::usd(&account.credit_line));
     sheet.row("leased", Value::usd(&account.leased));
     if account.limbo != "0" {
@@ -188,6 +233,11 @@ pub fn untagged(name: &str, tag: &str) -> String {
 fn top_up(top_up: &TopUp) -> String {
     let cap = top_up.monthly_cap.as_ref().map_or(String::new(), |cap| format!(", no more than ${cap} a month"));
     format!("${} whenever ${} or less is available{cap}", top_up.amount, top_up.minimum)
+}
+
+fn percents(alerts: &AlertPercents) -> String {
+    let percents: Vec<String> = alerts.percents.iter().map(|percent| format!("{percent} %")).collect();
+    if percents.is_empty() { "none".into() } else { percents.join(", ") }
 }
 
 fn triple(limits: &TokenLimits) -> String {

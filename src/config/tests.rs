@@ -85,7 +85,15 @@ type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'
 
 #[test]
 fn every_fault_is_told_with_its_place_and_remedy() {
-    let cases: [Case; 13] = [
+    let cases: [Case; 16] = [
+        ("cashier.alerts_url = \"https://alerts.example\"", &[], &[], &["cashier.secret: is missing; make one with"]),
+        (
+            "cashier.payment_url = \"http://pay.example\"\ncashier.secret = \"short\"",
+            &[],
+            &[],
+            &["cashier.payment_url: is plain http to another machine", "cashier.secret: is shorter than 32 characters"],
+        ),
+        ("cashier.timeout = \"1h\"", &[], &[], &["cashier.timeout: is \"1h\"; write a duration"]),
         ("liste = 1", &[], &[], &["liste: is not known here; remove it or choose one of: "]),
         ("listen = \"here\"", &[], &[], &["listen: is \"here\"; write IP:PORT"]),
         ("accounts = 3", &[], &[], &["accounts: is 3; write a table", "accounts.allow_remote: is missing"]),
@@ -103,6 +111,22 @@ fn every_fault_is_told_with_its_place_and_remedy() {
     for (lines, variables, flags, expected) in cases {
         check_faults(lines, variables, flags, expected);
     }
+}
+
+#[test]
+fn webhooks_share_a_secret_that_is_shown_nowhere() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let (new, old) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+    writeln!(file, "{new}\n{old}").unwrap();
+    let url = "cashier.payment_url = \"https://pay.example/secret-path\"";
+    let from_file = format!("{STORE}{url}\ncashier.secret_file = {:?}", file.path());
+    let both = format!("{new} {old}");
+    let from_file = load_from(&from_file, &[], &[]).unwrap().cashier.unwrap();
+    let from_variable = load_from(&format!("{STORE}{url}"), &[("TOLLGATE_CASHIER_SECRET", &both)], &[]).unwrap();
+    let shown = format!("{from_variable:?}");
+    assert_eq!(from_file.secrets, from_variable.cashier.unwrap().secrets);
+    assert!(!shown.contains(new) && !shown.contains("secret-path"), "{shown}");
+    assert!(load_from(STORE, &[], &[]).unwrap().cashier.is_none());
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod month;
 pub mod price;
 pub mod rate;
 pub mod reason;
+pub mod reserved;
 pub mod standing;
 pub mod terms;
 mod throughput;

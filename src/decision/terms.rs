@@ -70,6 +70,9 @@ pub struct TopUpTerms {
     pub monthly_cap: Option<Credit>,
 }
 
+/// Percents that an account may have announced. Five with three digits each make a number that any store keeps exactly.
+pub const ALERTS_MAX: usize = 5;
+
 /// Tokens per minute for the three metrics, in the order of [`super::Metric`].
 pub type TokenLimits = [u64; 3];
 
@@ -84,6 +87,8 @@ pub struct Terms {
     pub tier_override: Option<Tier>,
     /// The account's own monthly limit. Counts usage whether or not credits paid for it.
     pub monthly_limit: Option<Credit>,
+    /// Percents of the monthly limit that are announced, at most [`ALERTS_MAX`] from 1 to 999; `None`: the pool's own.
+    pub alert_percents: Option<Vec<u32>>,
     /// How far the balance may fall below zero; 0 for prepaid.
     pub credit_line: Credit,
     pub top_up: Option<TopUpTerms>,
@@ -95,6 +100,8 @@ pub struct Terms {
     pub shadow: bool,
     /// Tokens per minute that replace the adaptive limit, by model name (`"name"`, or `"name:fast"` for fast buckets).
     pub custom_limits: BTreeMap<Box<str>, TokenLimits>,
+    /// What is paid for each minute, used or lost, by model name as above.
+    pub reserved: BTreeMap<Box<str>, Credit>,
     /// Boxed, because few accounts have any.
     pub user_caps: Option<Box<UserCaps>>,
 }

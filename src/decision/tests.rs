@@ -13,6 +13,7 @@ mod demanding;
 mod denying;
 mod metering;
 mod pricing;
+mod reserving;
 
 use std::sync::LazyLock;
 

@@ -7,6 +7,7 @@ use super::chunk::Rate;
 use super::compact::{HalvedTime, LowBits, Millis, Rough, Second};
 use super::lease::{Lease, sum};
 use super::rates::{ModelRate, Rates};
+use super::reserved::Priced;
 use super::shard::Rules;
 use super::words::Waits;
 use crate::clock::{Now, Time};
@@ -76,6 +77,7 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, Default)]
 struct Aside {
     rare: Rare,
+    priced: Vec<Priced>,
     flight: Option<Flight>,
 }
 
@@ -138,8 +140,9 @@ pub(super) struct FlightGroup {
     /// `None` is the requests.
     pub(super) key: Option<RateKey>,
     pub(super) waited: Waits<3>,
-    /// Settled tokens, as told.
+    /// Settled tokens, and what they cost, as told.
     pub(super) used: [u64; 3],
+    pub(super) priced: Credit,
 }
 
 impl Account {
@@ -199,7 +202,16 @@ impl Account {
     }
 
     fn tidy(&mut self) {
-        self.aside.take_if(|aside| aside.flight.is_none() && aside.rare == Rare::default());
+        self.aside.take_if(|aside| aside.flight.is_none() && aside.priced.is_empty() && aside.rare == Rare::default());
+    }
+
+    /// What usage cost, of groups that have told so or will.
+    pub(super) fn priced_mut(&mut self) -> &mut Vec<Priced> {
+        &mut self.aside.get_or_insert_default().priced
+    }
+
+    pub(super) fn priced_iter_mut(&mut self) -> impl Iterator<Item = &mut Priced> {
+        self.aside.iter_mut().flat_map(|aside| &mut aside.priced)
     }
 
     pub(super) fn terms_version(&self) -> u64 {

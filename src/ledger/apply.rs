@@ -9,6 +9,7 @@ use super::compact::{LowBits, Millis};
 use super::due::ahead;
 use super::lease::sum;
 use super::propose::{Facts, bounded};
+use super::reserved::{is_full, lowered, raised, reserved_tokens};
 use super::shard::{Rules, Shard};
 use super::standing::group_name;
 use super::words::{Heard, Waits};
@@ -43,7 +44,7 @@ impl Shard {
             }
         };
         if let Some(account) = self.account_mut(index) {
-            expect_limits(account, rules, &flight);
+            expect_limits(account, rules, &flight, round.now.time);
         }
         self.forget_or_go_on(rules, index, &flight, round.now);
         forgot
@@ -138,6 +139,8 @@ impl Shard {
             };
             if let Some(model) = account.model_mut(key) {
                 hear_rate(&mut model.rate, group, reply, round);
+                let generation = model.rate.generation();
+                account.carry_priced(key, group.priced, generation);
             }
         }
         self.counters.malformed = self.counters.malformed.saturating_add(malformed);
@@ -252,19 +255,20 @@ fn believe_refusal(account: &mut Account, flight: &Flight, (free, is_final): (Cr
 }
 
 /// Compares the limits of the groups that were heard with what the terms say.
-fn expect_limits(account: &mut Account, rules: &Rules, flight: &Flight) {
+fn expect_limits(account: &mut Account, rules: &Rules, flight: &Flight, now: Time) {
     let Some(terms) = account.terms.clone() else { return };
     let facts = Facts::new(rules, &terms, account.view.tier, account.view.balance);
     for group in &flight.groups {
         let Some(key) = group.key else {
             let requests = account.requests_mut().into_iter();
-            requests.for_each(|rate| rate.expect_limits([facts.requests_per_minute]));
+            requests.for_each(|rate| rate.expect_limits([facts.requests_per_minute], now));
             continue;
         };
         if let Some(rate) = account.model_mut(key).map(|model| &mut model.rate)
             && let Some(limits) = rate.limits()
         {
-            rate.expect_limits(bounded(rules, facts, key, limits));
+            let reserved = reserved_tokens(rules, &terms, key);
+            rate.expect_limits(raised(bounded(rules, facts, key, lowered(limits, reserved)), reserved), now);
         }
     }
 }
@@ -289,7 +293,7 @@ fn hear_rate<const N: usize>(
             let until = round.sent.after(reply.chunk_life);
             rate.hear(heard(reply), reply.burst_seconds, until, round.now.time);
             let used = std::array::from_fn(|place| told.used.get(place).copied().unwrap_or(0));
-            rate.renew_if_full(used, round.now.time);
+            rate.renew_if_full(used, is_full(told.priced), round.now.time);
         }
         Some(Err(Refusal::NoSuchSession | Refusal::Superseded | Refusal::Malformed(_))) => rate.reopen(round.now.time),
         Some(Ok(_) | Err(Refusal::NoSuchAccount | Refusal::Crowded)) | None => rate.unheard(),
@@ -298,10 +302,11 @@ fn hear_rate<const N: usize>(
 
 /// The first `N` places of a reply.
 fn heard<const N: usize>(reply: &RateReply) -> [Heard; N] {
+    let limits = raised(reply.limits, reply.reserved.map_or([0; 3], |reserved| reserved.tokens));
     std::array::from_fn(|place| Heard {
         granted: reply.granted.get(place).copied().unwrap_or(0),
         fresh: reply.fresh.get(place).copied().unwrap_or(0),
-        per_minute: reply.limits.get(place).copied().unwrap_or(0),
+        per_minute: limits.get(place).copied().unwrap_or(0),
         level: reply.levels.get(place).copied().unwrap_or(0),
     })
 }

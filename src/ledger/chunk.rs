@@ -187,6 +187,11 @@ impl<const N: usize> Rate<N> {
         self.marks.put(DIRTY, true);
     }
 
+    /// What there is to say is said as soon as may be.
+    pub(super) const fn press(&mut self) {
+        self.marks.put(DIRTY | PRESSING, true);
+    }
+
     /// Notes what a waiting ask needs.
     pub(super) fn await_tokens(&mut self, need: [u64; N], now: Time) {
         self.used_at = self.mark(now);
@@ -372,11 +377,11 @@ impl<const N: usize> Rate<N> {
         }
     }
 
-    /// Opens a new generation where a counter has grown large, after the pool heard all that was said: `told` were used then.
+    /// Opens a new generation where a counter has grown large, or another one is full, after the pool heard all that was said: `told` were used then.
     ///
     /// What is at hand counts as used: its grant belongs to the old counters.
-    pub(super) fn renew_if_full(&mut self, told: [u64; N], now: Time) {
-        if !self.meters.iter().any(Meter::is_full) {
+    pub(super) fn renew_if_full(&mut self, told: [u64; N], is_other_full: bool, now: Time) {
+        if !is_other_full && !self.meters.iter().any(Meter::is_full) {
             return;
         }
         self.drain(now);
@@ -393,14 +398,27 @@ impl<const N: usize> Rate<N> {
         self.is_heard().then(|| self.meters.map(|meter| meter.per_minute))
     }
 
-    /// Takes what the newest limits should be: where they are not, the pool is asked until they are.
-    pub(super) fn expect_limits(&mut self, expected: [u64; N]) {
+    /// Takes what the newest limits should be: where they are not, the pool is asked until they are. Lower ones count here at
+    /// once.
+    pub(super) fn expect_limits(&mut self, expected: [u64; N], now: Time) {
         self.off = match (self.limits() == Some(expected), self.off) {
             (true, _) => Off::No,
             (false, Off::No) => Off::Newly,
             (false, Off::Newly | Off::Still) => Off::Still,
         };
-        self.marks.put(DIRTY, self.off != Off::No || self.marks.has(DIRTY));
+        if self.off != Off::No {
+            self.marks.put(DIRTY, true);
+            self.lower_limits(expected, now);
+        }
+    }
+
+    /// Drains no faster than the pool will from now on, so that no wait is told too short; what was lent beyond that goes back.
+    fn lower_limits(&mut self, expected: [u64; N], now: Time) {
+        self.drain(now);
+        let burst_seconds = u32::from(self.burst_seconds);
+        for (meter, per_minute) in self.meters.iter_mut().zip(expected) {
+            meter.lower(Limit { per_minute, burst_seconds }, now);
+        }
     }
 
     /// The pool's limits may be others now: they are heard at once.

@@ -113,7 +113,7 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     for model in rates.into_iter().flat_map(Rates::models_mut) {
         if model.rate.is_due(every, ahead, now) {
             let (waited, said) = (model.rate.waiting(), model.rate.say(ahead, false, now));
-            flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
+            flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used, priced: Credit::ZERO });
             let terms = account.terms.as_deref();
             let custom = terms.and_then(|terms| custom_limits(rules, terms, model.key));
             let seed = custom.unwrap_or(rules.catalogue.rates.start);
@@ -137,6 +137,7 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     if sync.is_none() && messages.is_empty() {
         return None;
     }
+    account.tell_priced(&mut flight.groups, &mut messages);
     account.set_out(flight);
     Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates: messages })
 }
@@ -156,10 +157,11 @@ fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     }
     for model in rates.into_iter().flat_map(Rates::models_mut) {
         let (waited, said) = (model.rate.waiting(), model.rate.say(Duration::ZERO, true, now));
-        flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used });
+        flight.groups.push(FlightGroup { key: Some(model.key), waited, used: said.used, priced: Credit::ZERO });
         messages.push(model_message(rules, group_name(rules, model.key), rules.catalogue.rates.start, said));
     }
     let sync = sync_message(account, rules, true, &mut flight, now);
+    account.tell_priced(&mut flight.groups, &mut messages);
     account.set_out(flight);
     Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates: messages }
 }
@@ -178,7 +180,12 @@ fn flight(account: &Account) -> Flight {
 fn requests_in_flight(waited: Waits<1>, said: &Said<1>) -> FlightGroup {
     let Waits { most: [most], sum: [sum] } = waited;
     let [used] = said.used;
-    FlightGroup { key: None, waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] }, used: [used, 0, 0] }
+    FlightGroup {
+        key: None,
+        waited: Waits { most: [most, 0, 0], sum: [sum, 0, 0] },
+        used: [used, 0, 0],
+        priced: Credit::ZERO,
+    }
 }
 
 fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Flight, now: Time) -> SyncRequest {
@@ -260,6 +267,7 @@ fn requests_message(rules: &Rules, limit: Option<Limit>, said: Said<1>) -> RateR
         debt: first(said.debt),
         returned: first(said.returned),
         used: first(said.used),
+        priced: Credit::ZERO,
         at_hand: first(said.at_hand),
         want: first(said.want),
         need: first(said.need),
@@ -277,6 +285,7 @@ fn model_message(rules: &Rules, name: String, seed: [u64; 3], said: Said<3>) -> 
         debt: said.debt,
         returned: said.returned,
         used: said.used,
+        priced: Credit::ZERO,
         at_hand: said.at_hand,
         want: said.want,
         need: said.need,

@@ -245,6 +245,9 @@ impl Hold {
     fn book(&mut self, account: &mut Account, end: End, usage: Usage, counted: [u64; 3], now: Time) -> Credit {
         let cost = self.price.cost_rounded_up(usage).max(self.booked);
         account.lease.book(cost.minus(self.booked), self.month);
+        if let Some(key) = self.rate_key {
+            account.count_priced(key, cost.minus(self.booked));
+        }
         let tokens = tokens_of(usage);
         self.true_up(account, tokens, now);
         if let Some(model) = self.model_rate(account) {

@@ -1,6 +1,8 @@
 //! One metric of one group: what was lent of it, charged and given back, and the pool's level as last heard.
 
 use super::compact::{Level, small};
+use crate::clock::Time;
+use crate::decision::rate::{Bucket, Limit};
 
 /// One metric of a group: its cumulative counters, its live tokens, and the pool's level.
 ///
@@ -62,6 +64,21 @@ impl Meter {
             self.level.take(tokens);
             self.untold = self.untold.saturating_sub_unsigned(small(tokens));
         }
+    }
+
+    /// Takes a lower limit, and gives back what was lent beyond its burst, as far as that is still here.
+    pub(super) fn lower(&mut self, limit: Limit, now: Time) {
+        if self.per_minute <= limit.per_minute {
+            return;
+        }
+        self.per_minute = limit.per_minute;
+        let used = Bucket::with_level(self.level.units(), now).used(limit, now);
+        let beyond = small(used.saturating_sub(limit.capacity()));
+        let from_fresh = self.fresh.min(beyond);
+        let from_old = self.old.min(beyond.saturating_sub(from_fresh));
+        self.fresh = self.fresh.saturating_sub(from_fresh);
+        self.old = self.old.saturating_sub(from_old);
+        self.give_back(u64::from(from_fresh).saturating_add(u64::from(from_old)));
     }
 
     /// What may go back at most: what was granted or charged.

@@ -31,6 +31,7 @@ mod meter;
 mod pages;
 mod propose;
 mod rates;
+mod reserved;
 mod shard;
 mod standing;
 mod strangers;

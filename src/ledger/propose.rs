@@ -1,6 +1,7 @@
 //! Adaptive steps that this sidecar proposes: the store compares and sets, the law stays here.
 
 use super::account::has_credits;
+use super::reserved::reservation;
 use super::shard::Rules;
 use super::standing::custom_limits;
 use crate::clock::UnixMs;
@@ -8,7 +9,7 @@ use crate::decision::adaptive::{Adaptive, Bounds, Minute};
 use crate::decision::terms::{Terms, Tier, TokenLimits};
 use crate::decision::{Catalogue, Credit, RateKey};
 use crate::pool::Reply;
-use crate::pool::message::{Group, RateReply, StepProposal};
+use crate::pool::message::{Group, RateReply, Reservation, StepProposal};
 
 /// What the limits of an account follow from.
 #[derive(Clone, Copy)]
@@ -32,10 +33,10 @@ pub(super) fn proposals(rules: &Rules, facts: Facts<'_>, reply: &Reply, now: Uni
             Group::Requests => requests_step(facts, rate, now),
             Group::Model(name) => model_step(rules, facts, name, rate, now),
         };
-        if let Some((states, limits)) = step {
+        if let Some((states, limits, reserved)) = step {
             let version = rate.due.as_ref().map_or(rate.version, |due| due.version);
             let account = std::sync::Arc::clone(&reply.account);
-            steps.push(StepProposal { account, group: rate.group.clone(), version, states, limits });
+            steps.push(StepProposal { account, group: rate.group.clone(), version, states, limits, reserved });
         }
     }
 }
@@ -45,19 +46,24 @@ pub(super) fn bounded(rules: &Rules, facts: Facts<'_>, key: RateKey, limits: Tok
     within(limits, model_bounds(rules, facts, key))
 }
 
-type Step = ([Adaptive; 3], TokenLimits);
+/// States, unless no step is due; limits; and what is reserved on top.
+type Step = (Option<[Adaptive; 3]>, TokenLimits, Option<Reservation>);
 
 /// The limit of requests is fixed: it changes with the terms alone.
 fn requests_step(facts: Facts<'_>, rate: &RateReply, now: UnixMs) -> Option<Step> {
     let limits = [facts.requests_per_minute, 0, 0];
-    (rate.limits != limits).then(|| (limits.map(|limit| Adaptive::start(fixed(limit), minute_of(now))), limits))
+    let starts = || limits.map(|limit| Adaptive::start(fixed(limit), minute_of(now)));
+    (rate.limits != limits).then(|| (Some(starts()), limits, None))
 }
 
 fn model_step(rules: &Rules, facts: Facts<'_>, name: &str, rate: &RateReply, now: UnixMs) -> Option<Step> {
-    let bounds = model_bounds(rules, facts, key_of(&rules.catalogue, name)?);
+    let key = key_of(&rules.catalogue, name)?;
+    let (bounds, reserved) = (model_bounds(rules, facts, key), reservation(rules, facts.terms, key));
     let Some(due) = &rate.due else {
         let limits = within(rate.limits, bounds);
-        return (rate.limits != limits).then(|| (starting(bounds, limits, minute_of(now)), limits));
+        let states = (rate.limits != limits).then(|| starting(bounds, limits, minute_of(now)));
+        let is_other = states.is_some() || rate.reserved != reserved;
+        return is_other.then_some((states, limits, reserved));
     };
     let first = due.minutes.first().map_or(due.current_minute, |(minute, _)| *minute);
     let mut states = match &due.states {
@@ -73,7 +79,7 @@ fn model_step(rules: &Rules, facts: Facts<'_>, name: &str, rate: &RateReply, now
     for ((limit, state), bounds) in limits.iter_mut().zip(&states).zip(bounds) {
         *limit = state.effective(bounds);
     }
-    Some((states, limits))
+    Some((Some(states), limits, reserved))
 }
 
 /// The bounds of a model's limits for one account: its own limits, or what its tier gives.
@@ -81,13 +87,14 @@ fn model_bounds(rules: &Rules, facts: Facts<'_>, key: RateKey) -> [Bounds; 3] {
     if let Some(custom) = custom_limits(rules, facts.terms, key) {
         return custom.map(fixed);
     }
+    let pinned = reservation(rules, facts.terms, key).is_some();
     let rates = &rules.catalogue.rates;
     let ceilings = rules.catalogue.ceiling(key.model, facts.tier);
     std::array::from_fn(|place| Bounds {
         start: rates.start.get(place).copied().unwrap_or(0),
         floor: rates.floor.get(place).copied().unwrap_or(0),
         ceiling: ceilings.and_then(|ceilings| ceilings.get(place).copied()),
-        pinned: false,
+        pinned,
     })
 }
 

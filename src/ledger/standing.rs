@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::account::{Account, has_credits};
 use super::answer::{Limits, Remaining};
+use super::reserved::{raised, reserved_tokens};
 use super::shard::Rules;
 use crate::clock::Time;
 use crate::decision::rate::Limit;
@@ -32,9 +33,13 @@ pub(super) fn standing(
     });
     let [mut requests] = requests.unwrap_or([RateStanding { limit: requests_limit, chunk: 0, bucket: None }]);
     bound(&mut requests, requests_limit.per_minute, now);
-    let custom = demand.rate_key.and_then(|key| custom_limits(rules, terms, key));
+    let reserved = demand.rate_key.map_or([0; 3], |key| reserved_tokens(rules, terms, key));
+    let custom =
+        demand.rate_key.and_then(|key| custom_limits(rules, terms, key)).map(|limits| raised(limits, reserved));
     let burst_seconds = rules.catalogue.rates.burst_seconds;
-    let expected = custom.unwrap_or(rules.catalogue.rates.start).map(|per_minute| Limit { per_minute, burst_seconds });
+    let expected = custom
+        .unwrap_or_else(|| raised(rules.catalogue.rates.start, reserved))
+        .map(|per_minute| Limit { per_minute, burst_seconds });
     let mut tokens = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
     let mut generated_p95 = None;
     if let Some(model) = demand.rate_key.and_then(|key| rates?.model_mut(key)) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Event, Happening, Refusal, SessionId, View};
+use super::message::{Event, Happening, RateReply, Refusal, SessionId, View};
 use super::month::Months;
 use super::rules::PoolRules;
 use super::session::{Key, Record};
@@ -41,11 +41,11 @@ pub struct Pool {
     /// What had been paid when credits last changed: what comes in free of charge later takes none of it away.
     pub(super) paid_before: Credit,
     pub(super) credit_version: u64,
-    /// Usage of all sessions as reported, ever.
+    /// Usage of all sessions as reported, ever, less what reservations paid for.
     pub(super) used: Credit,
     /// Lent, and not reported as used or given back.
     pub(super) leased: Credit,
-    /// Usage of sessions whose record is gone.
+    /// Usage of sessions whose record is gone, less what reservations paid for.
     pub(super) retired: Credit,
     pub(super) months: Months,
     pub(super) sessions: BTreeMap<Key, Record>,
@@ -204,6 +204,23 @@ impl Pool {
         }
         self.forget_unreached_thresholds(rules);
         self.changed(rules);
+        true
+    }
+
+    /// Takes off what reservations pay for of the usage that these replies were told of.
+    ///
+    /// `used` and what is summed up in it without a record, `retired`, become less by it, so that everything else sees only
+    /// what is billed. It comes before [`Pool::sync`] is told of the usage, so nothing is announced that is paid for.
+    pub fn cover(&mut self, rates: &[Result<RateReply, Refusal>], rules: &PoolRules, now: UnixMs) -> bool {
+        let covered = rates.iter().flatten().fold(Credit::ZERO, |sum, rate| sum.plus(rate.covered));
+        if !covered.is_positive() {
+            return false;
+        }
+        self.tick(now, rules);
+        self.used = self.used.minus(covered);
+        self.retired = self.retired.minus(covered);
+        self.months.used = self.months.used.minus(covered);
+        self.ops = self.ops.saturating_add(1);
         true
     }
 

@@ -1,6 +1,8 @@
 //! What others must hear of: another tier, thresholds of the monthly limit, little or nothing left, and the need to buy
 //! credits.
 
+use std::sync::Arc;
+
 use super::account::Pool;
 use super::message::Happening;
 use super::rules::PoolRules;
@@ -20,10 +22,10 @@ impl Pool {
         self.request_top_up(rules);
     }
 
-    /// A raised limit has its percents announced anew.
+    /// A raised limit has its percents announced anew; another list of percents changes nothing of what was announced.
     pub(super) fn forget_unreached_thresholds(&mut self, rules: &PoolRules) {
-        let reached: Vec<u32> = self.thresholds_reached(rules);
-        self.announced.retain(|percent| reached.contains(percent));
+        let announced = std::mem::take(&mut self.announced);
+        self.announced = announced.into_iter().filter(|percent| self.is_reached(*percent, rules)).collect();
     }
 
     fn announce_tier(&mut self, rules: &PoolRules) {
@@ -35,24 +37,21 @@ impl Pool {
     }
 
     fn announce_thresholds(&mut self, rules: &PoolRules) {
-        for percent in self.thresholds_reached(rules) {
-            if !self.announced.contains(&percent) {
+        let terms = Arc::clone(&self.terms);
+        for percent in terms.alert_percents.as_ref().unwrap_or(&rules.thresholds).iter().copied() {
+            if !self.announced.contains(&percent) && self.is_reached(percent, rules) {
                 self.announced.push(percent);
                 self.emit(Happening::MonthThreshold { month: self.months.current, percent });
             }
         }
     }
 
-    fn thresholds_reached(&self, rules: &PoolRules) -> Vec<u32> {
-        let Some(limit) = self.terms.monthly_limit.filter(|_| self.months.used.is_positive()) else {
-            return Vec::new();
-        };
-        let reached = |percent: &u32| {
-            let dust = if *percent == 100 { rules.dust } else { Credit::ZERO };
-            i128::from(limit.nanos()).saturating_mul(i128::from(*percent))
-                <= i128::from(self.months.used.plus(dust).nanos()).saturating_mul(100)
-        };
-        rules.thresholds.iter().copied().filter(reached).collect()
+    /// Usage counts in this month, and with the dust it comes to so many percent of the limit.
+    fn is_reached(&self, percent: u32, rules: &PoolRules) -> bool {
+        let Some(limit) = self.terms.monthly_limit.filter(|_| self.months.used.is_positive()) else { return false };
+        let dust = if percent == 100 { rules.dust } else { Credit::ZERO };
+        i128::from(limit.nanos()).saturating_mul(i128::from(percent))
+            <= i128::from(self.months.used.plus(dust).nanos()).saturating_mul(100)
     }
 
     /// Rights that sessions give back do not make it true again: they would go to and fro about the threshold.

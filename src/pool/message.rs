@@ -170,6 +170,8 @@ pub struct RateRequest {
     pub returned: [u64; 3],
     /// Settled tokens, ever; feeds the adaptive limit.
     pub used: [u64; 3],
+    /// What they cost, ever, told where the account has reservations: these may cover it.
+    pub priced: Credit,
     /// Lent tokens that this session may still use, before this request brings more.
     pub at_hand: [u64; 3],
     /// Tokens to lend by this very request: what would serve the next second.
@@ -193,14 +195,25 @@ pub struct RateReply {
     /// Granted by this very call: the only tokens that live. They die [`RateReply::chunk_life`] after sending.
     pub fresh: [u64; 3],
     pub chunk_life: Duration,
-    /// Limits in force, per minute.
+    /// Limits in force, per minute, without what is reserved on top.
     pub limits: TokenLimits,
+    pub reserved: Option<Reservation>,
+    /// The part of what was newly told as priced that the reservation pays for.
+    pub covered: Credit,
     pub burst_seconds: u32,
     /// Levels after this call, in the units of [`crate::decision::rate`].
     pub levels: [u128; 3],
     pub version: u64,
     /// Minutes have ended since the last adaptive step: run it and propose the result.
     pub due: Option<StepDue>,
+}
+
+/// What is paid for each minute, used or lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub per_minute: Credit,
+    /// Tokens per minute that it adds to the limits.
+    pub tokens: TokenLimits,
 }
 
 /// What an adaptive step needs.
@@ -221,9 +234,11 @@ pub struct StepProposal {
     pub account: Arc<str>,
     pub group: Group,
     pub version: u64,
-    pub states: [Adaptive; 3],
-    /// Limits to enforce from now on.
+    /// `None` where no step was due and only the reservation is another.
+    pub states: Option<[Adaptive; 3]>,
+    /// Limits to enforce from now on, and what is reserved on top.
     pub limits: TokenLimits,
+    pub reserved: Option<Reservation>,
 }
 
 /// A purchase that somebody has to make.

@@ -7,8 +7,9 @@ use super::Rounds;
 use super::keys::{Keys, digest_of};
 use super::store::{AccountRecord, CreditKind, KeyRecord, Leased, Purchase, Store, StoreError};
 use crate::clock::Clock;
-use crate::decision::terms::{Mode, Terms};
-use crate::decision::{Catalogue, Credit};
+use crate::decision::reserved::RESERVED_MAX;
+use crate::decision::terms::{ALERTS_MAX, Mode, Terms};
+use crate::decision::{Catalogue, Credit, RateKey};
 use crate::ledger::Ledger;
 
 #[cfg(test)]
@@ -177,14 +178,38 @@ impl Accounts {
     pub fn terms_faults(&self, terms: &Terms, lifetime_paid: Credit) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         faults.extend(self.monthly_limit_fault(terms, lifetime_paid));
+        faults.extend(alerts_fault(terms));
         faults.extend(credit_line_fault(terms));
         faults.extend(balance_alert_fault(terms));
         faults.extend(top_up_faults(terms));
         faults.extend(users::faults(terms));
+        faults.extend(self.reserved_faults(terms));
         for name in terms.custom_limits.keys() {
             if self.catalogue.model_id(name.strip_suffix(":fast").unwrap_or(name)).is_none() {
                 let message = format!("{name:?} is no model of the catalogue; write a model's name, or name:fast");
                 faults.push(fault("terms.custom_limits", message));
+            }
+        }
+        faults
+    }
+
+    fn reserved_faults(&self, terms: &Terms) -> Vec<FieldFault> {
+        let is_offered = |name: &str| {
+            let (model, fast) = name.strip_suffix(":fast").map_or((name, false), |model| (model, true));
+            let key = self.catalogue.model_id(model).map(|model| RateKey { model, fast });
+            key.is_some_and(|key| self.catalogue.reserved_tokens(key, RESERVED_MAX) != [0; 3])
+        };
+        let mut faults = Vec::new();
+        for (name, per_minute) in &terms.reserved {
+            if !is_offered(name) {
+                let message = format!(
+                    "{name:?} is no model of the catalogue, or has no fast price; write a model's name, or name:fast"
+                );
+                faults.push(fault("terms.reserved", message));
+            }
+            if !per_minute.is_positive() || *per_minute > RESERVED_MAX {
+                let message = format!("{name}: must be more than 0 and at most {RESERVED_MAX} a minute");
+                faults.push(fault("terms.reserved", message));
             }
         }
         faults
@@ -210,6 +235,15 @@ impl fmt::Debug for NewKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewKey").field("record", &self.record).finish_non_exhaustive()
     }
+}
+
+fn alerts_fault(terms: &Terms) -> Option<FieldFault> {
+    let percents = terms.alert_percents.as_ref()?;
+    let are_apart = percents.iter().enumerate().all(|(place, percent)| !percents[..place].contains(percent));
+    let is_sound =
+        are_apart && percents.len() <= ALERTS_MAX && percents.iter().all(|percent| (1..1_000).contains(percent));
+    let message = || format!("must be at most {ALERTS_MAX} different percents from 1 to 999");
+    (!is_sound).then(|| fault("terms.alert_percents", message()))
 }
 
 fn credit_line_fault(terms: &Terms) -> Option<FieldFault> {

@@ -72,7 +72,7 @@ async fn run(
     tokio::spawn(async move { checkup.run(stop_looking).await });
     let (ready, unready) = watch::channel::<Unready>(Some("starting".into()));
     let (warn, warnings) = watch::channel(Vec::new());
-    let pages = Pages { metrics: metrics.clone(), refresh: Arc::new(|| {}), ready: unready, warnings };
+    let pages = Pages { metrics: metrics.clone(), ready: unready, warnings };
     tokio::spawn(serve_http(pages, listener, until(stopped.clone())));
     spawn_upkeep(metrics);
     let (payments, alerts) = (hooks.payments.clone(), hooks.alerts.clone());

@@ -20,8 +20,6 @@ pub type Unready = Option<Arc<str>>;
 #[derive(Clone)]
 pub struct Pages {
     pub metrics: PrometheusHandle,
-    /// Sets the gauges that are read off, before they are shown.
-    pub refresh: Arc<dyn Fn() + Send + Sync>,
     pub ready: watch::Receiver<Unready>,
     /// What should be mended, though requests may come.
     pub warnings: watch::Receiver<Vec<Arc<str>>>,
@@ -52,6 +50,5 @@ async fn readiness(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    (pages.refresh)();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], pages.metrics.render())
 }

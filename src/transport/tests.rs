@@ -280,12 +280,12 @@ async fn reflection_tells_of_our_own_service_on_each_port() {
 async fn the_http_port_has_probes_and_metrics() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
-    let refresh = move || metrics::with_local_recorder(&recorder, || metrics::gauge!("refreshed").set(1.0));
+    metrics::with_local_recorder(&recorder, || metrics::gauge!("shown").set(1.0));
     let (ready, readiness) = watch::channel(Some("the store was never reached".into()));
     let listener = bind_tcp(loopback(), false).unwrap();
     let address = listener.local_addr().unwrap();
     let (_warn, warnings) = watch::channel(vec!["slow disk".into()]);
-    let pages = Pages { metrics: handle, refresh: Arc::new(refresh), ready: readiness, warnings };
+    let pages = Pages { metrics: handle, ready: readiness, warnings };
     tokio::spawn(serve_http(pages, listener, std::future::pending()));
     let get = async |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -305,7 +305,7 @@ async fn the_http_port_has_probes_and_metrics() {
     assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
     let metrics = get("/metrics").await;
     assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
-    assert!(metrics.contains("refreshed 1"), "{metrics}");
+    assert!(metrics.contains("shown 1"), "{metrics}");
     assert!(get("/other").await.starts_with("HTTP/1.1 404"));
 }
 

@@ -12,6 +12,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use crate::machine::Process;
+
 struct NoLogic;
 
 #[tonic::async_trait]
@@ -20,6 +22,12 @@ impl Authorization for NoLogic {
         std::hint::black_box(request.into_inner());
         Ok(Response::new(CheckResponse { status: Some(rpc::Status::default()), ..CheckResponse::default() }))
     }
+}
+
+/// Starts it in a process of its own, on the first core.
+pub fn start(listen: &str) -> Process {
+    let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
+    Process::start("0", &[own, "baseline".to_owned(), listen.to_owned()], listen)
 }
 
 /// Serves on a TCP address (`host:port`) or a unix socket (`unix:/path`) until the process is stopped.

@@ -14,12 +14,15 @@
 mod baseline;
 mod load;
 mod machine;
+mod median;
 mod message;
 mod redis;
 mod sidecar;
 mod start;
 mod through_envoy;
 mod wire;
+
+use median::median;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -44,10 +47,4 @@ fn main() {
             }
         }
     }
-}
-
-/// The middle one of some figures.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

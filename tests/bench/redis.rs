@@ -135,6 +135,7 @@ impl Caller {
             debt: none,
             returned: none,
             used: [self.seq; 3],
+            priced: Credit::ZERO,
             at_hand: none,
             want: [1; 3],
             need: [1; 3],

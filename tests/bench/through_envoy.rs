@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::baseline;
 use crate::load::{self, Pace, Plan};
 use crate::machine::{self, Process};
 use crate::median;
@@ -25,8 +26,7 @@ pub fn measure() {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
     let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
     let baseline_address = machine::free_address();
-    let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
-    let baseline = Process::start("0", &[own, "baseline".to_owned(), baseline_address.clone()], &baseline_address);
+    let baseline = baseline::start(&baseline_address);
     let ports = [(); 3].map(|()| machine::free_address());
     let config = folder.path().join("envoy.yaml");
     std::fs::write(&config, configuration(&ports, &baseline_address, &sidecar.address)).expect("a writable folder");

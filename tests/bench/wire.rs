@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::baseline;
 use crate::load::{self, Pace, Plan};
 use crate::machine::{self, Process};
 use crate::median;
@@ -28,7 +29,7 @@ pub fn measure() {
     let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
     let baseline_tcp = machine::free_address();
     let baseline_unix = format!("unix:{}", folder.path().join("baseline.sock").display());
-    let servers = [baseline(&baseline_tcp), baseline(&baseline_unix), sidecar.process];
+    let servers = [baseline::start(&baseline_tcp), baseline::start(&baseline_unix), sidecar.process];
     let target = |name, address, server| Target { name, address, server, cpu_us: Vec::new(), p99_us: Vec::new() };
     let mut targets = [
         target("no logic, TCP", baseline_tcp, 0),
@@ -54,7 +55,7 @@ pub fn saturate(socket: &str) {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
     let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
     let address = machine::free_address();
-    let baseline = baseline(&address);
+    let baseline = baseline::start(&address);
     let target = |name, address| Target { name, address, server: 0, cpu_us: Vec::new(), p99_us: Vec::new() };
     let ours = target("tollgate", if socket == "unix" { sidecar.socket } else { sidecar.address });
     let theirs = target("no logic, TCP", address);
@@ -89,11 +90,6 @@ pub fn over_redis(url: &str) {
         median(embedded.cpu_us.clone()),
         median(ratios)
     );
-}
-
-fn baseline(listen: &str) -> Process {
-    let own = std::env::current_exe().expect("a benchmark has a path").display().to_string();
-    Process::start("0", &[own, "baseline".to_owned(), listen.to_owned()], listen)
 }
 
 fn cpu_per_request(server: &Process, keys: &[String], target: &Target, pace: Pace) -> f64 {

@@ -136,8 +136,12 @@ impl World {
         self.at += if self.profile.clock_steps { stepped_back } else { Duration::ZERO };
         let name = Arc::clone(&self.accounts[account].name);
         for seq in 1..=self.lives.len() as u64 {
-            let message =
-                Message { account: Arc::clone(&name), session: stranger(), sync: Some(self.hello(&name, seq)), rates: Vec::new() };
+            let message = Message {
+                account: Arc::clone(&name),
+                session: stranger(),
+                sync: Some(self.hello(&name, seq)),
+                rates: Vec::new(),
+            };
             let packet =
                 Packet { number: 0, node: 0, life: usize::MAX, message: Arc::new(message), sent: self.now_at(0) };
             self.exchange(&packet)?;

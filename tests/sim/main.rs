@@ -15,6 +15,7 @@ mod ending;
 mod event;
 mod faults;
 mod fleet;
+mod life;
 mod misfortune;
 mod mutants;
 mod network;

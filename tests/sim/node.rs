@@ -99,7 +99,7 @@ pub fn before_month_end(span: Duration) -> UnixMs {
     UnixMs(WALL_MS - u64::try_from(span.as_millis()).expect("less than a month"))
 }
 
-fn settings() -> LedgerSettings {
+pub fn settings() -> LedgerSettings {
     LedgerSettings {
         workers: 0,
         accounts_max: 64,

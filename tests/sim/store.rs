@@ -7,7 +7,7 @@ use std::time::Duration;
 use tollgate::clock::UnixMs;
 use tollgate::decision::Credit;
 use tollgate::decision::terms::Terms;
-use tollgate::pool::message::{Group, RateReply, RateRequest, StepProposal};
+use tollgate::pool::message::{Group, Happening, RateReply, RateRequest, StepProposal};
 use tollgate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId};
 
 use crate::mutants::{Call, Saboteur};
@@ -58,6 +58,12 @@ impl Store {
         self.disk.pools.get(account).expect("accounts are never deleted")
     }
 
+    /// What happened to an account since this was last asked.
+    pub fn take_events(&mut self, account: &str) -> Vec<Happening> {
+        let pool = self.disk.pools.get_mut(account).expect("accounts are never deleted");
+        pool.take_events().into_iter().map(|event| event.what).collect()
+    }
+
     /// Says how much was purchased in all; repeating it changes nothing, and gives false.
     pub fn credit(&mut self, account: &str, purchased: i64, at: Duration) -> bool {
         let (now, total) = (self.now(at), Credit::from_nanos(purchased));
@@ -78,6 +84,11 @@ impl Store {
     /// One message, as a store takes it: all of it in one step.
     pub fn exchange(&mut self, message: &Message, at: Duration) -> Reply {
         let now = self.now(at);
+        let rates: Vec<_> =
+            message.rates.iter().map(|rate| self.rate(&message.account, &message.session, rate, now)).collect();
+        if let Some(pool) = self.disk.pools.get_mut(&message.account) {
+            pool.cover(&rates, &self.rules, now);
+        }
         let sync = message.sync.as_ref().map(|sync| match self.disk.pools.get_mut(&message.account) {
             Some(pool) => {
                 let (account, session) = (&message.account, &message.session);
@@ -85,7 +96,6 @@ impl Store {
             }
             None => Err(Refusal::NoSuchAccount),
         });
-        let rates = message.rates.iter().map(|rate| self.rate(&message.account, &message.session, rate, now)).collect();
         Reply { account: Arc::clone(&message.account), sync, rates }
     }
 

@@ -17,7 +17,7 @@ use super::super::settings::{CashierSettings, Endpoint, Secrets};
 use super::super::webhook::{Answer, CallError};
 use super::super::{AT_ONCE, Cashier, LIVES};
 use crate::clock::{Clock, Now, Time, UnixMs};
-use crate::decision::terms::{Terms, TopUpTerms};
+use crate::decision::terms::{Suspension, Terms, TopUpTerms};
 use crate::decision::{Credit, Month};
 use crate::pool::message::Wanted;
 use crate::pool::{Message, SessionId, SyncRequest};
@@ -64,6 +64,8 @@ struct Provider {
     made: BTreeMap<String, bool>,
     charges: BTreeMap<String, u64>,
     calls: u64,
+    /// Says no to everything.
+    declines: bool,
 }
 
 impl Provider {
@@ -77,7 +79,7 @@ impl Provider {
             // It fails before it did anything.
             None if trouble < 3 => return failure(trouble),
             None => {
-                let is_made = said["attempt"] != 0 || dice.below(20) > 0;
+                let is_made = !self.declines && (said["attempt"] != 0 || dice.below(20) > 0);
                 self.made.insert(key.to_owned(), is_made);
                 *self.charges.entry(account.to_owned()).or_default() += u64::from(is_made);
                 is_made
@@ -323,6 +325,18 @@ fn ten_thousand_needs_are_met_once_each() {
     assert_eq!(world.provider.charges.values().sum::<u64>(), 10_000);
     let (calls, kills) = (world.provider.calls, world.kills);
     assert!(calls > 12_000 && kills > 10, "there was trouble: {calls} calls, {kills} kills");
+}
+
+#[test]
+fn a_card_that_is_always_declined_is_tried_four_times_without_any_traffic() {
+    let mut world = World::new(Kind::Right, 1, 1);
+    world.provider.declines = true;
+    world.run();
+    let keys: Vec<&str> = world.provider.made.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["a0.1.0", "a0.1.1", "a0.1.2", "a0.1.3"]);
+    let record = world.runtime.block_on(world.store.account("a0".into())).unwrap();
+    assert_eq!((record.terms.suspension, record.terms.top_up), (Suspension::FailedPayments, None));
+    assert_eq!((record.topup_pending, record.credits_purchased.nanos()), (None, FIRST));
 }
 
 #[test]

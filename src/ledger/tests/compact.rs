@@ -68,7 +68,7 @@ fn counters_begin_anew_and_nothing_is_told_twice() {
         lent.insert(said.generation, granted);
         let heard = Heard { granted, fresh: 50_000_000, per_minute: 1 << 40, level: 0 };
         rate.hear([heard], 60, now.after(Duration::from_secs(1)), now);
-        rate.renew_if_full(said.used, now);
+        rate.renew_if_full(said.used, false, now);
         rate.assert_invariants();
         // A chunk of the generation before is not at hand any more: what is taken is charged beyond it.
         rate.take([50_000_000], now);

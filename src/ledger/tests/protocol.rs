@@ -256,3 +256,23 @@ fn rights_that_went_back_in_a_lost_message_go_back_again() {
          pool => used $0.005 leased $0.00 month 2026-11 $0.00",
     );
 }
+
+#[test]
+fn waits_of_a_new_account_are_told_by_its_own_limits() {
+    // Nothing drains at the limits that the pool began with, before it takes those of the terms.
+    check(
+        "terms payment=no
+         pay 1
+         serve r0 10+10 n=8 batch => admitted $0.00025 out 80
+         wait 60ms
+         ask r1 10+10 n=2 batch
+         wait 60ms
+         ask r2 10+10 n=1 batch => denied requests_per_minute wait 5.88s
+         wait 5s
+         round
+         ask r3 10+10 n=1 batch => denied requests_per_minute wait 880ms
+         wait 880ms
+         serve r4 10+10 n=1 batch
+         ask r5 10+10 n=1 batch => denied requests_per_minute wait 6s",
+    );
+}

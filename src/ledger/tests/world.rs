@@ -385,6 +385,7 @@ impl World {
             debt: [0; 3],
             returned: [0; 3],
             used: [0; 3],
+            priced: Credit::ZERO,
             at_hand: [0; 3],
             want: [0; 3],
             need: [0; 3],

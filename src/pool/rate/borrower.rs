@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::message::RateRequest;
 use super::each;
 use crate::clock::UnixMs;
+use crate::decision::Credit;
 
 /// Chunks that may still come back, of one session. An asker has one or two; of more, the oldest counts as used.
 const CHUNKS_MAX: usize = 8;
@@ -18,6 +19,7 @@ pub(super) struct Borrower {
     debt: [u64; 3],
     returned: [u64; 3],
     used: [u64; 3],
+    priced: Credit,
     pub heard: UnixMs,
     /// What this session may still use, and until when at most.
     at_hand: [u64; 3],
@@ -46,8 +48,9 @@ pub(super) struct News {
     pub refund: [u64; 3],
     /// Tokens that exist already and were not charged yet.
     pub charge: [u64; 3],
-    /// Settled tokens.
+    /// Settled tokens, and what they cost.
     pub used: [u64; 3],
+    pub priced: Credit,
 }
 
 impl Borrower {
@@ -63,6 +66,7 @@ impl Borrower {
             debt: request.debt,
             returned: request.returned,
             used: request.used,
+            priced: request.priced,
             ..Self::default()
         }
     }
@@ -75,6 +79,8 @@ impl Borrower {
         let returned = advance(&mut self.returned, request.returned);
         let charge = advance(&mut self.debt, request.debt);
         let used = advance(&mut self.used, request.used);
+        let priced = request.priced.minus(self.priced).at_least_zero();
+        self.priced = self.priced.plus(priced);
         (self.seq, self.granted, self.heard) = (request.seq, request.granted_known, now);
         self.at_hand = request.at_hand;
         let mut rest = each(returned, unheard, u64::saturating_add);
@@ -84,7 +90,7 @@ impl Borrower {
         }
         let late = Chunk { at: self.late.at, tokens: move_tokens(&mut rest, &mut self.late.tokens) };
         self.late = Chunk::default();
-        News { back, late, refund: rest, charge, used }
+        News { back, late, refund: rest, charge, used, priced }
     }
 
     /// Notes a grant that lives until `until`. The rest of a small one may come back in full whenever it does.

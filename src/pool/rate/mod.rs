@@ -16,12 +16,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Group, RateReply, RateRequest, Refusal, SessionId, StepDue, StepProposal};
+use super::message::{Group, RateReply, RateRequest, Refusal, Reservation, SessionId, StepDue, StepProposal};
 use super::rules::RateRules;
 use super::when::{bucket_time, earlier, elapsed, later, minute};
 use crate::clock::UnixMs;
+use crate::decision::Credit;
 use crate::decision::adaptive::Adaptive;
 use crate::decision::rate::{Bucket, Limit};
+use crate::decision::reserved::{RESERVED_MAX, covered, uncovered_tokens};
 use crate::decision::terms::TokenLimits;
 use borrower::{Borrower, News};
 use level::{drained_tokens, take_back};
@@ -40,6 +42,8 @@ pub struct RatePool {
     version: u64,
     states: Option<Arc<[Adaptive; 3]>>,
     minutes: Minutes,
+    /// What is reserved, and what it covered in the current minute.
+    reserved: Option<(Reservation, Credit)>,
     sessions: BTreeMap<SessionId, Borrower>,
 }
 
@@ -54,6 +58,7 @@ impl RatePool {
             version: 1,
             states: None,
             minutes: Minutes::starting(minute(now)),
+            reserved: None,
             sessions: BTreeMap::new(),
         }
     }
@@ -81,23 +86,28 @@ impl RatePool {
         }
         let is_new = known.is_none_or(|known| (known.generation, known.seq) < (request.generation, request.seq));
         self.tick(now, rules);
-        let loan = if is_new { self.take(session, request, rules) } else { Loan::none(rules) };
-        Ok(self.reply(session, request, loan))
+        let (loan, covered) =
+            if is_new { self.take(session, request, rules) } else { (Loan::none(rules), Credit::ZERO) };
+        Ok(self.reply(session, request, loan, covered))
     }
 
     /// Takes the result of an adaptive step, if nothing changed since the step was offered.
     pub fn propose(&mut self, proposal: &StepProposal, rules: &RateRules, now: UnixMs) -> bool {
-        let sane = proposal.limits.iter().all(|limit| *limit < LIMIT_MAX);
-        if !sane || proposal.version != self.version {
+        if !is_sane(proposal) || proposal.version != self.version {
             return false;
         }
         self.tick(now, rules);
         if proposal.version != self.version {
             return false;
         }
-        self.set_limits(proposal.limits, self.burst_seconds);
-        self.states = Some(Arc::new(proposal.states.clone()));
-        self.minutes.forget_ended();
+        self.drain();
+        self.limits = proposal.limits;
+        let covered = self.reserved.map_or(Credit::ZERO, |(_, covered)| covered);
+        self.reserved = proposal.reserved.map(|reserved| (reserved, covered));
+        if let Some(states) = &proposal.states {
+            self.states = Some(Arc::new(states.clone()));
+            self.minutes.forget_ended();
+        }
         self.version = self.version.saturating_add(1);
         true
     }
@@ -112,6 +122,8 @@ impl RatePool {
             Turn::Idle => {}
             Turn::Busy => self.version = self.version.saturating_add(1),
         }
+        // What was reserved for the minute that ended and not used is lost.
+        self.reserved.iter_mut().for_each(|(_, covered)| *covered = Credit::ZERO);
         let now = self.now;
         self.sessions.retain(|_, borrower| elapsed(borrower.heard, now) <= rules.session_keep);
     }
@@ -119,33 +131,43 @@ impl RatePool {
     /// The burst is the catalogue's, and the newest asker knows it. Limits change by proposals alone.
     fn adopt_burst(&mut self, burst_seconds: u32) {
         if burst_seconds != self.burst_seconds {
-            self.set_limits(self.limits, burst_seconds);
+            self.drain();
+            self.burst_seconds = burst_seconds;
         }
     }
 
-    fn set_limits(&mut self, limits: TokenLimits, burst_seconds: u32) {
+    /// What is due drains at the old limits, before they change: what is left is debt in tokens, whatever the new ones are.
+    fn drain(&mut self) {
         let now = bucket_time(self.now);
-        // What is due drains at the old limits first: what is left is debt in tokens, whatever the new limits are.
         self.each_bucket([0; 3], |bucket, limit, _| *bucket = Bucket::with_level(bucket.level(limit, now), now));
-        (self.limits, self.burst_seconds) = (limits, burst_seconds);
     }
 
-    fn take(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> Loan {
+    /// What is lent, and what the reservation covers of what was used.
+    fn take(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> (Loan, Credit) {
         self.make_way(session, request.generation, rules);
         let now = self.now;
         let borrower = self.sessions.entry(session.clone()).or_insert_with(|| Borrower::starting(request));
         let news = borrower.take(request, now);
         self.adopt_burst(request.burst_seconds);
         self.apply(&news, rules);
+        let covered = self.cover(news.priced);
         // The envelope of requests is fixed: no step waits for its minutes.
         if request.group != Group::Requests {
-            self.minutes.add(news.used);
+            self.minutes.add(news.used.map(|tokens| uncovered_tokens(tokens, news.priced, covered)));
         }
         let loan = self.lend(session, request, rules);
         if let Some(borrower) = self.sessions.get_mut(session) {
             borrower.borrow(loan.tokens, loan.is_small, now, later(now, loan.life));
         }
-        loan
+        (loan, covered)
+    }
+
+    /// What of newly reported usage is paid for already, from what is left of this minute's reservation.
+    fn cover(&mut self, priced: Credit) -> Credit {
+        let Some((reserved, before)) = &mut self.reserved else { return Credit::ZERO };
+        let covered = covered(priced, reserved.per_minute, *before);
+        *before = before.plus(covered);
+        covered
     }
 
     /// Gives back first and charges then, so that an empty bucket swallows no charge.
@@ -225,10 +247,12 @@ impl RatePool {
     }
 
     fn limits_now(&self) -> [Limit; 3] {
-        self.limits.map(|per_minute| Limit { per_minute, burst_seconds: self.burst_seconds })
+        let reserved = self.reserved.map_or([0; 3], |(reserved, _)| reserved.tokens);
+        let limits = each(self.limits, reserved, u64::saturating_add);
+        limits.map(|limit| Limit { per_minute: limit.min(LIMIT_MAX), burst_seconds: self.burst_seconds })
     }
 
-    fn reply(&self, session: &SessionId, request: &RateRequest, loan: Loan) -> RateReply {
+    fn reply(&self, session: &SessionId, request: &RateRequest, loan: Loan, covered: Credit) -> RateReply {
         let now = bucket_time(self.now);
         let [a, b, c] = &self.buckets;
         let [la, lb, lc] = self.limits_now();
@@ -240,6 +264,8 @@ impl RatePool {
             fresh: loan.tokens,
             chunk_life: loan.life,
             limits: self.limits,
+            reserved: self.reserved.map(|(reserved, _)| reserved),
+            covered,
             burst_seconds: self.burst_seconds,
             levels: [a.level(la, now), b.level(lb, now), c.level(lc, now)],
             version: self.version,
@@ -253,6 +279,12 @@ impl RatePool {
         let states = self.states.clone();
         (!minutes.is_empty()).then_some(StepDue { version, states, minutes, current_minute })
     }
+}
+
+fn is_sane(proposal: &StepProposal) -> bool {
+    let Reservation { per_minute, tokens } = proposal.reserved.unwrap_or_default();
+    let are_small = proposal.limits.iter().chain(&tokens).all(|limit| *limit < LIMIT_MAX);
+    are_small && (Credit::ZERO..=RESERVED_MAX).contains(&per_minute)
 }
 
 /// Tokens lent by one call, and how long they live.

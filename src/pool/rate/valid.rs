@@ -2,6 +2,8 @@
 
 use super::super::message::{RateRequest, Refusal};
 use super::each;
+use crate::decision::Credit;
+use crate::decision::reserved::RESERVED_MAX;
 
 /// A session's counters stay below this, 2^50 tokens.
 const TOKENS_MAX: u64 = 1_125_899_906_842_624;
@@ -29,6 +31,9 @@ pub(super) fn validate(request: &RateRequest) -> Result<(), Refusal> {
     }
     if request.need.iter().zip(request.want).any(|(need, want)| want < *need) {
         return Err(Refusal::Malformed("need above want"));
+    }
+    if !(Credit::ZERO..RESERVED_MAX).contains(&request.priced) {
+        return Err(Refusal::Malformed("priced"));
     }
     let taken = each(request.granted_known, request.debt, u64::saturating_add);
     if request.returned.iter().zip(taken).any(|(returned, taken)| taken < *returned) {

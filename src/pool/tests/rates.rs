@@ -21,6 +21,7 @@ pub fn blank(seq: u64) -> RateRequest {
         debt: [0; 3],
         returned: [0; 3],
         used: [0; 3],
+        priced: Credit::ZERO,
         at_hand: [0; 3],
         want: [0; 3],
         need: [0; 3],
@@ -220,7 +221,14 @@ fn uses(seq: u64, used: u64) -> RateRequest {
 fn proposal(reply: &RateReply, limits: [u64; 3]) -> StepProposal {
     let bounds = Bounds { start: 600, floor: 150, ceiling: None, pinned: false };
     let states = [(); 3].map(|()| Adaptive::start(bounds, 0));
-    StepProposal { account: "acme".into(), group: reply.group.clone(), version: reply.version, states, limits }
+    StepProposal {
+        account: "acme".into(),
+        group: reply.group.clone(),
+        version: reply.version,
+        states: Some(states),
+        limits,
+        reserved: None,
+    }
 }
 
 #[test]

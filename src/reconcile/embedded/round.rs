@@ -27,16 +27,16 @@ pub(super) fn exchange(
     let mut changed = BTreeSet::new();
     let mut replies = Vec::with_capacity(messages.len());
     for message in messages {
-        let reply = match state.load_or_begin(database, &message.account, (&rules.pool, time)) {
+        let (reply, is_covered) = match state.load_or_begin(database, &message.account, (&rules.pool, time)) {
             Ok(Some(kept)) => answer(kept, message, rules, time),
-            Ok(None) => refuse(message, Refusal::NoSuchAccount),
+            Ok(None) => (refuse(message, Refusal::NoSuchAccount), false),
             Err(StoreError::Corrupt(detail)) => {
                 tracing::error!(detail, "an account cannot be read; restore the store from a copy");
-                refuse(message, UNREADABLE)
+                (refuse(message, UNREADABLE), false)
             }
             Err(error) => return Err(error),
         };
-        if matches!(reply.sync, Some(Ok(_))) {
+        if is_covered || matches!(reply.sync, Some(Ok(_))) {
             changed.insert(Arc::clone(&message.account));
         }
         for rate in reply.rates.iter().flatten() {
@@ -69,13 +69,12 @@ pub(super) fn propose(
     Ok(())
 }
 
-fn answer(kept: &mut Kept, message: &Message, rules: &Rules, now: UnixMs) -> Reply {
-    let sync = message.sync.as_ref();
-    Reply {
-        account: Arc::clone(&message.account),
-        sync: sync.map(|request| kept.pool.sync(&message.session, request, &rules.pool, now)),
-        rates: message.rates.iter().map(|request| lend(kept, message, request, rules, now)).collect(),
-    }
+/// The reply, and whether reservations paid for a part of the usage in it.
+fn answer(kept: &mut Kept, message: &Message, rules: &Rules, now: UnixMs) -> (Reply, bool) {
+    let rates: Vec<_> = message.rates.iter().map(|request| lend(kept, message, request, rules, now)).collect();
+    let is_covered = kept.pool.cover(&rates, &rules.pool, now);
+    let sync = message.sync.as_ref().map(|request| kept.pool.sync(&message.session, request, &rules.pool, now));
+    (Reply { account: Arc::clone(&message.account), sync, rates }, is_covered)
 }
 
 fn lend(

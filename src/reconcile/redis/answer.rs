@@ -24,6 +24,7 @@ const MALFORMED: &[&str] = &[
     "need",
     "month",
     "used before this month",
+    "priced",
     "terms",
     "silence",
     "flags",

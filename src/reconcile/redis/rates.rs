@@ -6,10 +6,11 @@ use redis::Value;
 
 use super::Redis;
 use super::answer::{Answer, answered, text, unexpected};
+use crate::decision::Credit;
 use crate::decision::adaptive::Adaptive;
 use crate::decision::rate::UNITS_PER_TOKEN;
 use crate::pool::Refusal;
-use crate::pool::message::{Group, RateReply, RateRequest, StepDue, StepProposal};
+use crate::pool::message::{Group, RateReply, RateRequest, Reservation, StepDue, StepProposal};
 use crate::reconcile::store::StoreError;
 
 /// Parts of a token in which scripts keep a level: its time is in milliseconds, so nothing finer ever comes up.
@@ -36,8 +37,9 @@ pub(super) fn request(request: &RateRequest) -> String {
         request.seed,
     ];
     let head = [u64::from(request.generation), request.seq, u64::from(request.burst_seconds)];
-    let numbers: Vec<String> = head.iter().chain(metrics.as_flattened()).map(u64::to_string).collect();
-    numbers.join(" ")
+    let priced = request.priced.is_positive().then(|| request.priced.nanos().unsigned_abs());
+    let numbers = head.iter().chain(metrics.as_flattened()).chain(&priced);
+    numbers.map(u64::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// The reply to `request`, or a refusal.
@@ -57,9 +59,13 @@ pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateRe
         burst_seconds: answer.whole()?,
         levels: [level(&mut answer)?, level(&mut answer)?, level(&mut answer)?],
         version: answer.whole()?,
+        reserved: None,
+        covered: Credit::ZERO,
         due: None,
     };
-    Ok(Ok(RateReply { due: due(reply.version, answer)?, ..reply }))
+    let due = due(reply.version, &mut answer)?;
+    let (reserved, covered) = reserved(answer)?;
+    Ok(Ok(RateReply { due, reserved, covered, ..reply }))
 }
 
 fn three(answer: &mut Answer) -> Result<[u64; 3], StoreError> {
@@ -72,7 +78,7 @@ fn level(answer: &mut Answer) -> Result<u128, StoreError> {
     Ok(tokens * UNITS_PER_TOKEN + parts * (UNITS_PER_TOKEN / PARTS_PER_TOKEN))
 }
 
-fn due(version: u64, mut answer: Answer) -> Result<Option<StepDue>, StoreError> {
+fn due(version: u64, answer: &mut Answer) -> Result<Option<StepDue>, StoreError> {
     let current_minute = answer.whole()?;
     let states = match answer.value()? {
         Value::Nil => None,
@@ -84,6 +90,17 @@ fn due(version: u64, mut answer: Answer) -> Result<Option<StepDue>, StoreError> 
         minutes.push((super::answer::whole(&minute)?, three(&mut flat)?));
     }
     Ok((!minutes.is_empty()).then_some(StepDue { version, states, minutes, current_minute }))
+}
+
+/// What is reserved and what that covered, which stand at the end for those who have it.
+fn reserved(mut answer: Answer) -> Result<(Option<Reservation>, Credit), StoreError> {
+    let Some(per_minute) = answer.next() else { return Ok((None, Credit::ZERO)) };
+    let reserved = Reservation { per_minute: nanos(super::answer::whole(&per_minute)?), tokens: three(&mut answer)? };
+    Ok((Some(reserved), nanos(answer.whole()?)))
+}
+
+fn nanos(nanos: u64) -> Credit {
+    Credit::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
 pub(super) fn states(written: &str) -> Result<[Adaptive; 3], StoreError> {
@@ -105,9 +122,14 @@ pub(super) async fn propose(store: &Redis, steps: Vec<StepProposal>) -> Result<(
 
 /// As `lua/propose.lua` takes it.
 fn offer(step: &StepProposal) -> Vec<Vec<u8>> {
-    let states = serde_json::to_string(&step.states).expect("states are plain values");
+    let written = |states: &[Adaptive; 3]| serde_json::to_string(states).expect("states are plain values");
+    let states = step.states.as_ref().map_or_else(String::new, written);
     let limits = step.limits.map(|limit| limit.to_string());
     let [a, b, c] = limits;
     let texts = [step.account.to_string(), group_name(&step.group), step.version.to_string(), states, a, b, c];
-    texts.map(String::into_bytes).into()
+    let reserved = step.reserved.iter().flat_map(|reserved| {
+        let per_minute = reserved.per_minute.nanos().unsigned_abs();
+        [per_minute].into_iter().chain(reserved.tokens).map(|number| number.to_string())
+    });
+    texts.into_iter().chain(reserved).map(String::into_bytes).collect()
 }

@@ -1,7 +1,7 @@
 //! Terms, written for people and other versions of this program, and as the numbers that the law looks at.
 
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
+use crate::decision::terms::{ALERTS_MAX, Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
 use crate::reconcile::store::StoreError;
 
 /// Terms as JSON.
@@ -39,8 +39,17 @@ pub(super) fn numbers(terms: &Terms) -> String {
         terms.tier_override.map_or("-1".into(), |tier| tier_number(tier).to_string()),
         i64::from(terms.balance_alert.is_some()).to_string(),
         amount_text(terms.balance_alert.unwrap_or_default()),
+        percents_number(terms).to_string(),
     ];
     numbers.join(" ")
+}
+
+/// The account's own percents in one number, the first in its last three digits; 0 where it has none of its own, and a
+/// number without digits where nothing is announced.
+fn percents_number(terms: &Terms) -> i64 {
+    let Some(percents) = &terms.alert_percents else { return 0 };
+    let digits = |number: i64, percent: &u32| number * 1_000 + i64::from(*percent).clamp(1, 999);
+    if percents.is_empty() { -1 } else { percents.iter().take(ALERTS_MAX).rev().fold(0, digits) }
 }
 
 /// The terms after payments failed for good.

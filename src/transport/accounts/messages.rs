@@ -42,6 +42,8 @@ pub(super) fn account_message(record: AccountRecord) -> api::Account {
         user_caps: record.terms.user_caps.map(|caps| caps_message(*caps)),
         tier: tier_message(record.tier).into(),
         balance_alert: record.terms.balance_alert.map(usd),
+        reserved: record.terms.reserved.into_iter().map(|(name, credit)| (name.into(), usd(credit))).collect(),
+        alert_percents: record.terms.alert_percents.map(|percents| api::AlertPercents { percents }),
     }
 }
 

@@ -44,11 +44,21 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange, faults: &mut F
         overrides: change.user_cap_overrides,
     };
     terms.user_caps = users::changed(terms.user_caps, users, faults);
+    let alerts = alerts(terms.alert_percents.take(), change.alert_percents, change.remove_alert_percents, faults);
+    terms.alert_percents = alerts;
     for name in change.remove_custom_limits {
         terms.custom_limits.remove(name.as_str());
     }
     for (name, limits) in change.custom_limits {
         terms.custom_limits.insert(name.into(), [limits.prompt, limits.uncached_prompt, limits.generated]);
+    }
+    for name in change.remove_reserved {
+        terms.reserved.remove(name.as_str());
+    }
+    for (name, usd) in change.reserved {
+        if let Some(credit) = faults.take(credit("terms.reserved", &usd)) {
+            terms.reserved.insert(name.into(), credit);
+        }
     }
     terms
 }
@@ -65,6 +75,19 @@ fn set<T>(term: &mut T, sent: Option<Result<T, FieldFault>>, faults: &mut Faults
     if let Some(value) = sent.and_then(|value| faults.take(value)) {
         *term = value;
     }
+}
+
+fn alerts(
+    before: Option<Vec<u32>>,
+    change: Option<api::AlertPercents>,
+    remove: bool,
+    faults: &mut Faults,
+) -> Option<Vec<u32>> {
+    let Some(sent) = change else { return before.filter(|_| !remove) };
+    if remove {
+        faults.add("terms.remove_alert_percents", "is set together with terms.alert_percents; send one of them");
+    }
+    Some(sent.percents)
 }
 
 fn top_up(

@@ -3,11 +3,15 @@
 //! `cargo bench --bench process`; with ` -- time 10000` for the time alone, to run under a profiler.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]
 
+#[path = "../median.rs"]
+mod median;
+
 use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use median::median;
 use tollgate::clock::{Now, Time, UnixMs};
 use tollgate::decision::catalogue::FIREWORKS_2026_10;
 use tollgate::decision::terms::Terms;
@@ -232,10 +236,4 @@ fn resident_bytes() -> u64 {
     let text = fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
     pages * 4096
-}
-
-/// The middle one of some figures.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

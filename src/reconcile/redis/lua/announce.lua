@@ -77,20 +77,31 @@ local function has(list, wanted)
   return false
 end
 
+-- The percents that are announced: those of the terms, which stand in one number, three digits each, or the pool's own.
+local function thresholds(a)
+  local number, own = a[PERCENTS], {}
+  if number == 0 then return THRESHOLDS end
+  while number > 0 do
+    table.insert(own, number % 1000)
+    number = floor(number / 1000)
+  end
+  return own
+end
+
 local function announce_thresholds(a, events)
-  for _, percent in ipairs(THRESHOLDS) do
-    if is_reached(a, percent) and not has(a[ANNOUNCED], percent) then
+  for _, percent in ipairs(thresholds(a)) do
+    if not has(a[ANNOUNCED], percent) and is_reached(a, percent) then
       table.insert(a[ANNOUNCED], percent)
       table.insert(events, {'what', 'month', 'month', a[MONTH], 'percent', percent})
     end
   end
 end
 
--- A raised limit has its percents announced anew.
+-- A raised limit has its percents announced anew; another list of percents changes nothing of what was announced.
 local function forget_unreached_thresholds(a)
   local kept = {}
   for _, percent in ipairs(a[ANNOUNCED]) do
-    if has(THRESHOLDS, percent) and is_reached(a, percent) then table.insert(kept, percent) end
+    if is_reached(a, percent) then table.insert(kept, percent) end
   end
   a[ANNOUNCED] = kept
 end

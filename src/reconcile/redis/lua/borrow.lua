@@ -7,6 +7,8 @@
 -- Places in a record.
 local B_GENERATION, B_SEQ, B_GRANTED, B_DEBT, B_RETURNED, B_USED, HEARD = 1, 2, 3, 6, 9, 12, 15
 local AT_HAND, UNTIL, LATE_AT, LATE, CHUNKS = 16, 19, 20, 21, 24
+-- What the used tokens cost, where that was ever told.
+local B_PRICED = 25
 -- Chunks that may still come back, of one session; of more, the oldest counts as used. Each is its time and three numbers.
 local CHUNKS_MAX = 8
 
@@ -39,6 +41,7 @@ local function new_borrower(q)
       borrower[B_GRANTED + metric - 1], borrower[B_DEBT + metric - 1] = q.granted[metric], q.debt[metric]
       borrower[B_RETURNED + metric - 1], borrower[B_USED + metric - 1] = q.returned[metric], q.used[metric]
     end
+    if q.priced > 0 then borrower[B_PRICED] = q.priced end
   end
   return borrower
 end
@@ -64,7 +67,7 @@ end
 
 -- Takes a newer request: the greater of each counter, and what that changes for each metric: tokens of chunks that come back
 -- in time or whose reply was lost, those that come back late, what was charged and not used after all, what is to be charged,
--- and what was settled.
+-- what was settled, and what that cost.
 local function take_news(borrower, q, now)
   local news = {age = now - borrower[LATE_AT], back = {}, late = {}, refund = {}, charge = {}, used = {}}
   local chunks = borrower[CHUNKS]
@@ -84,6 +87,8 @@ local function take_news(borrower, q, now)
     news.back[metric], news.late[metric], news.refund[metric] = back, late, rest - late
     borrower[LATE + place] = 0
   end
+  news.priced = max(0, q.priced - (borrower[B_PRICED] or 0))
+  if news.priced > 0 then borrower[B_PRICED] = q.priced end
   borrower[LATE_AT], borrower[B_SEQ], borrower[HEARD] = 0, q.seq, now
   return news
 end

@@ -9,8 +9,14 @@ local function visit_account(account, session, request, rates)
   if string.find(account, '/', 1, true) then return visit_user(account, session, request, time) end
   local a = load_account(account)
   if not a then return 'no such account' end
-  local answers = {request ~= '' and sync(account, a, session, request, time)}
-  for _, rate in ipairs(rates) do table.insert(answers, lend_rate(account, session, rate[1], rate[2], time)) end
+  local answers, covered = {false}, 0
+  for _, rate in ipairs(rates) do
+    local answer, more = lend_rate(account, session, rate[1], rate[2], time)
+    table.insert(answers, answer)
+    covered = covered + (more or 0)
+  end
+  if covered > 0 then cover(account, a, covered, time) end
+  if request ~= '' then answers[1] = sync(account, a, session, request, time) end
   return answers
 end
 

@@ -1,11 +1,11 @@
 -- Lends tokens of one group to one session, and takes what it says.
 --
 -- A request is numbers in one text: generation, seq, burst in seconds, then for each of the three metrics what was granted,
--- charged beyond, returned and used, ever, then what is at hand, wanted and needed, and limits to start with.
+-- charged beyond, returned and used, ever, then what is at hand, wanted and needed, and limits to start with; at
+-- the end what the used tokens cost, where that is told.
 
 local TOKENS_MAX = 1125899906842624 -- 2^50
-local LIMIT_MAX = 70368744177664 -- 2^46
-local RATE_SHAPE = '^' .. string.rep('(%d+) ', 26) .. '(%d+)$'
+local RATE_SHAPE = '^' .. string.rep('(%d+) ', 26) .. '(%d+) ?(%d*)$'
 local METRICS = {'granted', 'debt', 'returned', 'used', 'at hand', 'want', 'need', 'seed'}
 
 -- A request in its parts, or nothing and why not.
@@ -22,10 +22,11 @@ local function read_rate(text)
     end
     q[name] = three
   end
-  q.at_hand = q['at hand']
+  q.at_hand, q.priced = q['at hand'], tonumber(texts[28]) or 0
   for metric = 1, 3 do
     if q.want[metric] < q.need[metric] then return nil, 'malformed: need above want' end
   end
+  if q.priced >= PRICED_MAX then return nil, 'malformed: priced' end
   for metric = 1, 3 do
     if q.granted[metric] + q.debt[metric] < q.returned[metric] then
       return nil, 'malformed: returned more than was granted or charged'
@@ -49,7 +50,7 @@ end
 -- drains within a chunk's settling time.
 local function take_out(state, metric, tokens, lent)
   local now_tokens, now_parts = level(state, metric)
-  local bound, bound_parts = less(lent, 0, flow(state[LIMITS + metric], CHUNK_SETTLE))
+  local bound, bound_parts = less(lent, 0, flow(limit_of(state, metric), CHUNK_SETTLE))
   if is_lower(now_tokens, now_parts, bound, bound_parts) then bound, bound_parts = now_tokens, now_parts end
   local rest, rest_parts = less(now_tokens, now_parts, tokens, 0)
   if is_lower(rest, rest_parts, bound, bound_parts) then rest, rest_parts = bound, bound_parts end
@@ -68,7 +69,7 @@ local function apply_news(state, borrower, news, sums)
     local place, lent = metric - 1, sums.lent[metric]
     for chunk = 1, #borrower[CHUNKS], 4 do lent = lent + borrower[CHUNKS][chunk + metric] end
     take_out(state, place, news.back[metric], lent)
-    charge(state, place, -max(0, news.late[metric] - drained(state[LIMITS + place], news.age)))
+    charge(state, place, -max(0, news.late[metric] - drained(limit_of(state, place), news.age)))
     charge(state, place, -news.refund[metric])
     charge(state, place, news.charge[metric])
   end
@@ -89,12 +90,30 @@ local function lend_tokens(state, borrower, q, sums)
     short[metric] = max(min(q.want[metric], share), q.need[metric])
     local out = long[metric] + sums.at_hand[metric]
     if now < borrower[UNTIL] then out = out + borrower[AT_HAND + metric - 1] end
-    is_small = is_small and out <= drained(state[LIMITS + metric - 1], CHUNK_LIFE)
+    is_small = is_small and out <= drained(limit_of(state, metric - 1), CHUNK_LIFE)
   end
   local tokens, life = short, CHUNK_LIFE
   if is_small then tokens, life = long, CHUNK_LIFE_SMALL end
   for metric = 1, 3 do charge(state, metric - 1, tokens[metric]) end
   return tokens, life, is_small
+end
+
+-- What of newly reported usage is paid for already, from what is left of this minute's reservation.
+local function cover_priced(state, priced)
+  local reserved = state[RESERVED]
+  if not reserved then return 0 end
+  local covered = max(0, min(priced, reserved[PER_MINUTE] - reserved[COVERED]))
+  reserved[COVERED] = reserved[COVERED] + covered
+  return covered
+end
+
+-- Tokens that count for the limit where only a part of what they cost was covered, in whole 1,024ths, rounded up.
+local function uncovered(tokens, priced, covered)
+  local excess = priced - covered
+  if priced <= excess then return tokens end
+  local rest = excess * 1024 % priced
+  local parts = (excess * 1024 - rest) / priced + (rest > 0 and 1 or 0)
+  return floor(tokens / 1024) * parts + math.ceil(tokens % 1024 * parts / 1024)
 end
 
 -- Takes a newer request of a session.
@@ -107,17 +126,21 @@ local function take_rate(state, borrower, group, session, q)
   end
   local sums = sum_up(state, session)
   apply_news(state, borrower, news, sums)
+  local covered = cover_priced(state, news.priced)
   -- The envelope of requests is fixed: no step waits for its minutes.
   if group ~= 'requests' then
-    for metric = 0, 2 do state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + news.used[metric + 1] end
+    for metric = 0, 2 do
+      local tokens = uncovered(news.used[metric + 1], news.priced, covered)
+      state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + tokens
+    end
   end
   local tokens, life, is_small = lend_tokens(state, borrower, q, sums)
   borrow(borrower, tokens, is_small, now, now + life)
   table.insert(state[ACTIVE], active(session, borrower))
-  return tokens, life
+  return tokens, life, covered
 end
 
-local function rate_reply(state, borrower, q, tokens, life)
+local function rate_reply(state, borrower, q, tokens, life, covered)
   local granted = borrower or {0, 0, 0, 0, 0}
   local answer = {
     q.generation, q.seq, granted[B_GRANTED], granted[B_GRANTED + 1], granted[B_GRANTED + 2], tokens[1], tokens[2], tokens[3],
@@ -131,10 +154,17 @@ local function rate_reply(state, borrower, q, tokens, life)
   for _, last in ipairs({state[VERSION], state[MINUTE_NOW], state[STATES], state[MINUTES_ENDED]}) do
     table.insert(answer, last)
   end
+  local reserved = state[RESERVED]
+  if reserved then
+    for _, last in ipairs({reserved[PER_MINUTE], reserved[MORE], reserved[MORE + 1], reserved[MORE + 2], covered}) do
+      table.insert(answer, last)
+    end
+  end
   return answer
 end
 
--- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing.
+-- Takes one request of one session. A repeated, reordered or late one changes nothing and brings nothing. Also returns what a
+-- reservation pays for of the usage that is told.
 function lend_rate(account, session, group, text, time)
   local q, refusal = read_rate(text)
   if not q then return refusal end
@@ -145,13 +175,14 @@ function lend_rate(account, session, group, text, time)
   local is_new = not known or known[B_GENERATION] < q.generation or known[B_SEQ] < q.seq
   tick_group(state, time)
   local borrower, tokens, life = remembered(known, state[TURNED]), {0, 0, 0}, CHUNK_LIFE
+  local covered = 0
   if is_new then
     if not borrower or borrower[B_GENERATION] ~= q.generation then borrower = new_borrower(q) end
-    tokens, life = take_rate(state, borrower, group, session, q)
+    tokens, life, covered = take_rate(state, borrower, group, session, q)
   end
-  local answer = rate_reply(state, borrower, q, tokens, life)
+  local answer = rate_reply(state, borrower, q, tokens, life, covered)
 
   save_group(account, group, state)
   if is_new then save_borrower(account, group, session, borrower) end
-  return answer
+  return answer, covered
 end

@@ -9,6 +9,12 @@ local PARTS = 60000
 -- Places in a group's state. What there is of each metric takes three places, a bucket's level six.
 local RATE_NOW, BURST, VERSION, STATES, LIMITS, TOKENS, PARTLY, SINCE_WHEN = 1, 2, 3, 4, 5, 8, 11, 14
 local MINUTE_NOW, MINUTE_USED, MINUTES_ENDED, TURNED, ACTIVE = 17, 18, 21, 22, 23
+-- Where something is reserved: what is paid for each minute, the tokens that it adds, and what of it was used in this one.
+local RESERVED = 24
+local PER_MINUTE, MORE, COVERED = 1, 2, 5
+
+local LIMIT_MAX = 70368744177664 -- 2^46
+local PRICED_MAX = 8796093022208 -- 2^43
 
 local function group_key(account, group)
   return tag .. 't:' .. #account .. ':' .. account .. group
@@ -43,9 +49,15 @@ local function is_lower(tokens, parts, other_tokens, other_parts)
   return tokens < other_tokens or tokens == other_tokens and parts < other_parts
 end
 
+-- The limit of a metric in force, what is reserved on top.
+local function limit_of(state, metric)
+  local limit, reserved = state[LIMITS + metric], state[RESERVED]
+  return reserved and min(limit + reserved[MORE + metric], LIMIT_MAX) or limit
+end
+
 -- The level of a metric's bucket now.
 local function level(state, metric)
-  local limit, passed = state[LIMITS + metric], state[RATE_NOW] - state[SINCE_WHEN + metric]
+  local limit, passed = limit_of(state, metric), state[RATE_NOW] - state[SINCE_WHEN + metric]
   return less(state[TOKENS + metric], state[PARTLY + metric], flow(limit, passed))
 end
 
@@ -66,7 +78,7 @@ end
 
 -- Tokens that fit now, rounded down.
 local function fits(state, metric)
-  local capacity, capacity_parts = flow(state[LIMITS + metric], state[BURST] * 1000)
+  local capacity, capacity_parts = flow(limit_of(state, metric), state[BURST] * 1000)
   local tokens, parts = level(state, metric)
   return (less(capacity, capacity_parts, tokens, parts))
 end
@@ -110,4 +122,6 @@ local function tick_group(state, time)
   end
   state[MINUTE_NOW], state[TURNED] = minute, state[RATE_NOW]
   for metric = 0, 2 do state[MINUTE_USED + metric] = 0 end
+  -- What was reserved for the minute that ended and not used is lost.
+  if state[RESERVED] then state[RESERVED][COVERED] = 0 end
 end

@@ -31,8 +31,8 @@ local DUE_AT = 51
 -- What was paid, the tier, and whether the balance alert has no more to tell. USED at TIER_AT or above may be another tier.
 local PAID_BEFORE, TIER, TIER_AT, IS_LOW = 52, 54, 55, 57
 -- More of the terms. OVERRIDE is -1 where the tier is derived.
-local MORE_TERMS, IS_BILLABLE, OVERRIDE, HAS_ALERT, ALERT, MORE_TERMS_END = 58, 58, 59, 60, 61, 62
-local LAST_PLACE = 62
+local MORE_TERMS, IS_BILLABLE, OVERRIDE, HAS_ALERT, ALERT, PERCENTS, MORE_TERMS_END = 58, 58, 59, 60, 61, 63, 63
+local LAST_PLACE = 63
 
 -- Values of LIMIT_KIND; a limit that only alerts is 2.
 local PAUSES = 1

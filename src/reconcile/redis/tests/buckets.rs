@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::super::answer::{Answer, list, text, whole};
 use super::super::rates;
+use crate::decision::Credit;
 use crate::decision::adaptive::Adaptive;
 use crate::pool::{RatePool, RateRules};
 
@@ -25,6 +26,8 @@ pub struct Buckets {
     states: Option<[Adaptive; 3]>,
     /// The current minute, its tokens, and those that ended.
     minutes: (u64, [u64; 3], Vec<Four>),
+    /// Per minute, tokens; what was covered.
+    reserved: Option<((Credit, [u64; 3]), Credit)>,
     sessions: BTreeMap<(String, u128), Borrower>,
 }
 
@@ -36,6 +39,7 @@ struct Borrower {
     debt: [u64; 3],
     returned: [u64; 3],
     used: [u64; 3],
+    priced: Credit,
     heard: u64,
     at_hand: [u64; 3],
     at_hand_until: u64,
@@ -67,6 +71,11 @@ pub fn of_dump(dump: Value, rules: &RateRules) -> Buckets {
     let (minute, used) = (state.whole().unwrap(), three(&mut state));
     let minutes = (minute, used, fours(state.list().unwrap()));
     let turned: u64 = state.whole().unwrap();
+    state.pass(1).unwrap();
+    let reserved = state.next().filter(|reserved| *reserved != Value::Nil).map(|reserved| {
+        let mut reserved = list(reserved).unwrap();
+        ((nanos(&mut reserved), three(&mut reserved)), nanos(&mut reserved))
+    });
     let settled = now - u64::try_from(rules.chunk_settle.as_millis()).unwrap();
     let keep = u64::try_from(rules.session_keep.as_millis()).unwrap();
     let mut sessions = BTreeMap::new();
@@ -88,12 +97,17 @@ pub fn of_dump(dump: Value, rules: &RateRules) -> Buckets {
         version,
         states,
         minutes,
+        reserved,
         sessions,
     }
 }
 
 fn three(answer: &mut Answer) -> [u64; 3] {
     [answer.whole().unwrap(), answer.whole().unwrap(), answer.whole().unwrap()]
+}
+
+fn nanos(answer: &mut Answer) -> Credit {
+    Credit::from_nanos(answer.whole().unwrap())
 }
 
 fn fours(mut flat: Answer) -> Vec<Four> {
@@ -117,6 +131,9 @@ fn borrower(mut record: Answer) -> Borrower {
         at_hand_until: record.whole().unwrap(),
         late: (record.whole().unwrap(), three(&mut record)),
         chunks: fours(record.list().unwrap()),
+        priced: record
+            .next()
+            .map_or(Credit::ZERO, |cost| Credit::from_nanos(i64::try_from(whole(&cost).unwrap()).unwrap())),
     }
 }
 

@@ -21,7 +21,7 @@ use super::tenant::Tenant;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
-use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, StepProposal};
+use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, Reservation, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId, SyncRequest, account_of};
 use crate::reconcile::embedded::Rules;
 use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Store, StoreError, UserRecord};
@@ -222,12 +222,15 @@ impl World {
         if let Err(refusal) = self.begin_user(message, index) {
             return Reply { account, sync: Some(Err(refusal)), rates: Vec::new() };
         }
-        let Some(pool) = self.pools.get_mut(&index) else {
+        if !self.pools.contains_key(&index) {
             let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
             return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
-        };
+        }
+        let rates: Vec<_> =
+            message.rates.iter().map(|request| self.expect_rate(index, &message.session, request)).collect();
+        let pool = self.pools.get_mut(&index).unwrap();
+        pool.cover(&rates, &self.rules.pool, now);
         let sync = message.sync.map(|request| pool.sync(&message.session, &request, &self.rules.pool, now));
-        let rates = message.rates.iter().map(|request| self.expect_rate(index, &message.session, request)).collect();
         Reply { account, sync, rates }
     }
 
@@ -264,8 +267,13 @@ impl World {
             account: ACCOUNTS[index].into(),
             group: group.clone(),
             version: if self.dice.once_in(6) { version + 1 } else { version },
-            states: [0, 1, 2].map(|_| Adaptive::start(bounds, self.dice.below(30_000_000))),
+            states: (!self.dice.once_in(3))
+                .then(|| [0, 1, 2].map(|_| Adaptive::start(bounds, self.dice.below(30_000_000)))),
             limits: [0, 1, 2].map(|_| *self.dice.one(&[0, 1, 7_001, 3_600_000, (1 << 46) - 1, 1 << 46, u64::MAX])),
+            reserved: self.dice.once_in(2).then(|| Reservation {
+                per_minute: Credit::from_nanos(*self.dice.one(&[0, 70_000_000, 1 << 34, 1 << 43, (1 << 43) + 1])),
+                tokens: [0, 1, 2].map(|_| *self.dice.one(&[0, 1, 3_333_333, 1 << 40, (1 << 46) - 1, 1 << 46])),
+            }),
         };
         let (now, rules) = (self.time(), self.rules.rate);
         self.runtime.block_on(self.store.propose(vec![step.clone()])).unwrap();

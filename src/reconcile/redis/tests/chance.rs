@@ -26,6 +26,7 @@ pub fn terms(dice: &mut Dice, scale: i64) -> Terms {
         credit_line: line,
         top_up: dice.once_in(2).then_some(top_up),
         reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]),
+        alert_percents: dice.one(&[None, Some(vec![]), Some(vec![7]), Some(vec![999, 1, 80, 100, 50])]).clone(),
         ..Terms::default()
     }
 }

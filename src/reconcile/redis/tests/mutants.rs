@@ -25,14 +25,19 @@ const MUTANTS: &[(&str, &str)] = &[
     ("a[NOW] - LIMBO - GRACE", "a[NOW] - GRACE"),
     ("a[DUE_AT] = min(a[DUE_AT], due)", ""),
     ("late = min(max(0,", "late = max(max(0,"),
-    ("less(lent, 0, flow(state[LIMITS + metric], CHUNK_SETTLE))", "less(lent, 0, 0, 0)"),
+    ("less(lent, 0, flow(limit_of(state, metric), CHUNK_SETTLE))", "less(lent, 0, 0, 0)"),
     ("limit * whole + minutes * rest + floor(parts / PARTS), parts % PARTS", "floor(limit * millis / PARTS), 0"),
     ("ended[before] = ended[last]", ""),
     ("state[VERSION] = state[VERSION] + 1", ""),
     ("if version < a[TERMS_VERSION] then return end", ""),
     ("if a[RETURNS] ~= returns then a[DUE_AT] = 0 end", ""),
     ("a[LINE], a[LIMIT_KIND] = USD, PAUSES", "a[LINE], a[LIMIT_KIND] = USD, 0"),
-    ("if string.find(account, '/', 1, true) then return events end", ""),
+    ("if string.find(account, '/', 1, true) then return end", ""),
+    ("if state[RESERVED] then state[RESERVED][COVERED] = 0 end", ""),
+    ("(rest > 0 and 1 or 0)", "0"),
+    ("for _, sum in ipairs({USED, RETIRED, MONTH_USED})", "for _, sum in ipairs({USED, MONTH_USED})"),
+    ("math.ceil(tokens % 1024 * parts / 1024)", "0"),
+    ("table.insert(own, number % 1000)", "table.insert(own, number % 100)"),
 ];
 
 #[test]

@@ -1,6 +1,8 @@
 //! Sessions that borrow tokens, mostly by the rules.
 
 use super::dice::Dice;
+use crate::decision::Credit;
+use crate::decision::reserved::RESERVED_MAX;
 use crate::pool::Refusal;
 use crate::pool::message::{Group, RateReply, RateRequest};
 
@@ -22,6 +24,7 @@ impl Tenant {
             debt: none,
             returned: none,
             used: none,
+            priced: Credit::ZERO,
             at_hand: none,
             want: none,
             need: none,
@@ -50,6 +53,11 @@ impl Tenant {
             said.want[metric] = some(scale);
             said.need[metric] = some(said.want[metric]);
         }
+        if dice.once_in(3) {
+            let cost = *dice.one(&[0, 1, 999, 33_000_000, 1 << 33, 1 << 39]);
+            self.said.priced = self.said.priced.plus(Credit::from_nanos(cost + dice.amount(1 + cost)));
+            self.said.priced = self.said.priced.min(RESERVED_MAX.minus(Credit::from_nanos(1)));
+        }
         self.said.seq += if dice.once_in(15) { 0 } else { 1 + dice.below(2) };
         if dice.once_in(40) {
             self.said.burst_seconds = *dice.one(&[1, 60, 30, 3_600]);
@@ -62,7 +70,7 @@ impl Tenant {
         let mut request = self.said.clone();
         let odd = *dice.one(&[0, 1, 1 << 46, (1 << 46) - 1, 1 << 50, (1 << 40) + 12_345, u64::MAX]);
         let metric = usize::try_from(dice.below(3)).unwrap();
-        match dice.below(12) {
+        match dice.below(13) {
             0 => request.granted_known[metric] = odd,
             1 => request.debt[metric] = odd,
             2 => request.returned[metric] = odd,
@@ -73,7 +81,8 @@ impl Tenant {
             7 => request.seed[metric] = odd,
             8 => request.generation = request.generation.wrapping_add(2).wrapping_sub(dice.below(4) as u32),
             9 => request.seq = request.seq.saturating_sub(dice.below(3)),
-            10 => request.burst_seconds = *dice.one(&[0, 3_601, u32::MAX]),
+            10 => request.priced = Credit::from_nanos(i64::try_from(odd).unwrap_or(i64::MAX)),
+            11 => request.burst_seconds = *dice.one(&[0, 3_601, u32::MAX]),
             _ => request.seq += 1 << dice.below(40),
         }
         request
