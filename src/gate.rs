@@ -280,7 +280,7 @@ fn answered(checked: Checked) -> Result<Answer, Lack> {
 fn outrun(short: Short) -> Denial {
     let [prompt, uncached, _] = short.tokens;
     let reason = match short {
-        Short { need, .. } if need.is_positive() => Reason::InFlight,
+        Short { need, user, .. } if need.max(user).is_positive() => Reason::InFlight,
         Short { requests, .. } if requests > 0 => Reason::RequestsPerMinute,
         _ if prompt > 0 => Reason::PromptTokensPerMinute,
         _ if uncached > 0 => Reason::UncachedPromptTokensPerMinute,

@@ -8,12 +8,13 @@ use super::client::{CliError, Connection, connect};
 use super::output::{Sheet, Value, table};
 use super::standing;
 use super::terms::{self, Terms};
+use super::users::user_list;
 use super::watch::watch;
 use crate::transport::proto::tollgate::accounts_client::AccountsClient;
 use crate::transport::proto::tollgate::{
     Account, AddCreditsRequest, ApiKey, CreateAccountRequest, CreateApiKeyRequest, CreditKind, GetAccountRequest,
-    InspectAccountRequest, InspectAccountResponse, ListAccountsRequest, ListApiKeysRequest, RevokeApiKeyRequest,
-    Suspension, TermsChange, UpdateAccountRequest,
+    InspectAccountRequest, InspectAccountResponse, ListAccountsRequest, ListApiKeysRequest, ListUsersRequest,
+    RevokeApiKeyRequest, Suspension, TermsChange, UpdateAccountRequest, User,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -95,6 +96,8 @@ enum What {
     },
     /// List all accounts
     List,
+    /// List an account's users with a cap: what it is, where it comes from, and what they spent in this month
+    Users { account: String },
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(Key),
@@ -168,6 +171,7 @@ pub async fn run(command: &AccountCommand) -> Result<String, CliError> {
             .await
             .map(|(inspected, account)| standing::sheet(&inspected, &account).render(json)),
         What::List => Ok(account_list(&accounts.all().await?, json)),
+        What::Users { account } => Ok(user_list(&accounts.users(account).await?, json)),
         What::Key(key) => accounts.key(key, json).await,
     }
 }
@@ -240,6 +244,20 @@ impl Accounts {
             let page = self.client.list_accounts(request).await.map_err(|status| self.connection.explain(&status))?;
             let page = page.into_inner();
             all.extend(page.accounts);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn users(&mut self, account: &str) -> Result<Vec<User>, CliError> {
+        let (mut all, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = ListUsersRequest { account: account.to_owned(), page_size: 500, page_token };
+            let page = self.client.list_users(request).await.map_err(|status| self.connection.explain(&status))?;
+            let page = page.into_inner();
+            all.extend(page.users);
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 return Ok(all);

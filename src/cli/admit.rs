@@ -106,6 +106,7 @@ fn settlement(ask: &AdmitRequest, admitted: &Admitted, prompt_tokens: u32, gener
         usage: Some(Usage { prompt_tokens, cached_tokens: 0, generated_tokens }),
         model: ask.model.clone(),
         service_tier: ask.service_tier,
+        user: ask.user.clone(),
     }
 }
 

@@ -57,13 +57,14 @@ pub async fn audit(command: &Audit) -> Result<Found, AuditError> {
     Ok(Found { text, drifted: !audited.drifted.is_empty() })
 }
 
-fn for_people(Audited { accounts, drifted }: &Audited) -> String {
+fn for_people(Audited { accounts, users, drifted }: &Audited) -> String {
     let lines: String = drifted.iter().map(|(account, wrong)| format!("{account}: {wrong}\n")).collect();
-    format!("{lines}{accounts} accounts, {} with drift\n", drifted.len())
+    let users = if *users > 0 { format!("{users} users with a cap, ") } else { String::new() };
+    format!("{lines}{accounts} accounts, {users}{} with drift\n", drifted.len())
 }
 
-fn for_programs(Audited { accounts, drifted }: &Audited) -> String {
+fn for_programs(Audited { accounts, users, drifted }: &Audited) -> String {
     let told = |(account, wrong): &(Arc<str>, String)| json!({"account": **account, "drift": wrong});
     let drifted: Vec<_> = drifted.iter().map(told).collect();
-    format!("{}\n", json!({"accounts": accounts, "drifted": drifted}))
+    format!("{}\n", json!({"accounts": accounts, "users": users, "drifted": drifted}))
 }

@@ -9,6 +9,7 @@ pub mod demo;
 mod output;
 mod standing;
 mod terms;
+mod users;
 mod watch;
 mod why;
 

@@ -4,6 +4,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::output::{Sheet, Value, grouped};
+use super::users::{UserTerms, cap_rows};
 use crate::transport::proto::tollgate::{
     Account, AlertPercents, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
 };
@@ -75,6 +76,8 @@ pub struct Terms {
     /// End a reservation
     #[arg(long, value_name = "MODEL")]
     no_reserve: Vec<String>,
+    #[command(flatten)]
+    users: UserTerms,
 }
 
 /// Alerts of the monthly limit: an account's own, or the usual ones.
@@ -159,6 +162,7 @@ impl Terms {
             reserved: self.reserve.iter().cloned().collect(),
             remove_reserved: self.no_reserve.clone(),
             remove_alert_percents: matches!(self.alert_at, Some(Alerts::Usual)),
+            ..self.users.change()
         }
     }
 }
@@ -173,6 +177,7 @@ pub fn sheet(account: &Account) -> Sheet {
     for (model, limits) in &account.custom_limits {
         sheet.row("custom limit", Value::text(format!("{model}: {}", triple(limits))));
     }
+    account.user_caps.iter().for_each(|caps| cap_rows(&mut sheet, caps));
     for (model, usd) in &account.reserved {
         sheet.row("reserved", Value::text(format!("{model}: ${usd} a minute, used or lost")));
     }

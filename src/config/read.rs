@@ -183,16 +183,26 @@ fn identity(mut fields: Fields<'_>) -> Option<IdentitySettings> {
     let api_key = fields.required("api_key").boolean();
     let account_header = header(&fields.optional("account_header"));
     let user_header = header(&fields.optional("user_header"));
-    let metadata = parsed(
-        &fields.optional("metadata"),
-        "write NAMESPACE:FIELD or NAMESPACE:FIELD.FIELD, as in \"envoy.filters.http.jwt_authn:payload.sub\"",
-        metadata_path,
-    );
+    let path = |field: &Field<'_>| {
+        let remedy =
+            "write NAMESPACE:FIELD or NAMESPACE:FIELD.FIELD, as in \"envoy.filters.http.jwt_authn:payload.sub\"";
+        parsed(field, remedy, metadata_path)
+    };
+    let user_metadata = path(&fields.optional("user_metadata"));
+    let user_from_body = fields.required("user_from_body").boolean();
+    let metadata = path(&fields.optional("metadata"));
     if api_key == Some(false) && account_header.is_none() && metadata.is_none() {
         fields.fault("api_key", "is false, and nothing else says who asks; set it, or account_header, or metadata");
     }
     fields.end();
-    Some(IdentitySettings { api_key: api_key?, account_header, user_header, metadata })
+    Some(IdentitySettings {
+        api_key: api_key?,
+        account_header,
+        user_header,
+        user_metadata,
+        user_from_body: user_from_body?,
+        metadata,
+    })
 }
 
 /// The name of a header, in lower case; `none` is none.

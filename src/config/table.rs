@@ -64,6 +64,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("identity.api_key", Kind::Switch, "true", "Accept `authorization: Bearer KEY` and `x-api-key: KEY`"),
     setting("identity.account_header", NAME, "", "A header that names the account; only where the proxy always sets or removes it"),
     setting("identity.user_header", NAME, "", "A header that names the user inside the account; under the same condition"),
+    setting("identity.user_metadata", Kind::Text("NAMESPACE:FIELD.FIELD"), "", "Envoy's dynamic metadata that names the user; looked at before the header"),
+    setting("identity.user_from_body", Kind::Switch, "false", "Take `user` of the body where nothing else names the user; only where any client may claim to be anybody"),
     setting("identity.metadata", Kind::Text("NAMESPACE:FIELD.FIELD"), "", "Envoy's dynamic metadata that names the account, as in envoy.filters.http.jwt_authn:payload.sub"),
     setting("answer.profile", Kind::Word(PROFILES), "fireworks", "Whose HTTP codes and error bodies denials have"),
     setting("answer.token_unit", Kind::Word(TOKEN_UNITS), "minute", "What token limits in answer headers are counted per"),

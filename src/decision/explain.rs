@@ -56,7 +56,10 @@ pub fn explain(demand: &Demand, standing: &Standing, hold: GeneratedHold, now: T
     if let Some(user) = standing.user {
         let used = user.spent.plus(user.held);
         let amounts = Amounts::Money { limit: user.cap, used, requested: promise.cost };
-        money_says(Bound::User, amounts, said(money::user(demand, standing, promise, user)));
+        let mut asked = Findings::default();
+        let denial = money::user(demand, standing, promise, user, &mut asked);
+        let says = if asked.short.user.is_positive() { Says::AskPool } else { said(denial) };
+        money_says(Bound::User, amounts, says);
     }
     let limit = standing.money.available().at_least_zero();
     let amounts = Amounts::Money { limit, used: standing.money.held, requested: promise.cost };

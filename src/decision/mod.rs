@@ -23,6 +23,7 @@ pub mod reserved;
 pub mod standing;
 pub mod terms;
 mod throughput;
+pub mod users;
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,8 @@ pub struct Charge {
 pub struct Short {
     /// The least credit that helps, in all; zero if credit suffices.
     pub need: Credit,
+    /// The least credit that the user's own pool has to lend, in all; zero if what it lent suffices.
+    pub user: Credit,
     pub requests: u64,
     pub tokens: [u64; 3],
 }
@@ -95,9 +98,9 @@ impl Short {
 
 /// Decides `demand` against `standing`: every limit is evaluated, then the first reason in order is given.
 ///
-/// Among reasons that waiting mends, the one with the longest wait is given, so that one wait is enough. The pool is
-/// asked for credit before a reason is given that comes after a lack of credit, because that lack may hide behind the
-/// shortage; it is asked for tokens only where nothing else denies.
+/// Among reasons that waiting mends, the one with the longest wait is given, so that one wait is enough. The pools of the
+/// account and of its user are asked for credit before a reason is given that comes after a lack of credit, because that
+/// lack may hide behind the shortage; the pool is asked for tokens only where nothing else denies.
 pub fn decide(demand: &Demand, standing: &Standing, hold: GeneratedHold, now: Time) -> Decision {
     let promise = money::promise(demand, standing);
     let need = throughput::need(demand, standing, hold, promise.out_max);
@@ -169,10 +172,11 @@ impl Findings {
 
     /// The answer, or `None` where nothing speaks against admission.
     fn choose(self) -> Option<Decision> {
-        let short_of_credit = self.short.need.is_positive();
+        let short_of_credit = self.short.need.max(self.short.user).is_positive();
         match self.permanent.or(self.transient) {
             Some(denial) if short_of_credit && Reason::CreditsDepleted <= denial.reason => {
-                Some(Decision::Short(Short { need: self.short.need, ..Short::default() }))
+                let Short { need, user, .. } = self.short;
+                Some(Decision::Short(Short { need, user, ..Short::default() }))
             }
             Some(denial) => Some(Decision::Deny(denial)),
             None => (self.short != Short::default()).then_some(Decision::Short(self.short)),

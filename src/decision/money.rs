@@ -39,7 +39,7 @@ pub(super) fn promise(demand: &Demand, standing: &Standing) -> Promise {
 pub(super) fn check(demand: &Demand, standing: &Standing, promise: Promise, findings: &mut Findings) {
     let denials = [
         month(demand, standing),
-        standing.user.and_then(|cap| user(demand, standing, promise, cap)),
+        standing.user.and_then(|cap| user(demand, standing, promise, cap, findings)),
         balance(demand, standing, promise, findings),
     ];
     denials.into_iter().flatten().for_each(|denial| findings.deny(denial));
@@ -60,8 +60,15 @@ pub(super) fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
     })
 }
 
-/// What the user's cap says.
-pub(super) fn user(demand: &Demand, standing: &Standing, promise: Promise, user: UserStanding) -> Option<Denial> {
+/// What the user's cap says: as far as it is known here, it denies for good; what the user's own pool did not lend is in use
+/// elsewhere.
+pub(super) fn user(
+    demand: &Demand,
+    standing: &Standing,
+    promise: Promise,
+    user: UserStanding,
+    findings: &mut Findings,
+) -> Option<Denial> {
     let amounts = |used| Amounts::Money { limit: user.cap, used, requested: promise.cost };
     if user.spent >= user.cap || user.spent.plus(promise.cost) > user.cap {
         return Some(Denial {
@@ -71,14 +78,16 @@ pub(super) fn user(demand: &Demand, standing: &Standing, promise: Promise, user:
             ..Denial::of(Reason::UserLimit)
         });
     }
-    let taken = user.spent.plus(user.held);
-    // All that is held for the user is held here, so the end of any request frees some of it.
-    let retry_after = Some(IN_FLIGHT_HERE_WAIT);
-    (taken.plus(promise.cost) > user.cap).then(|| Denial {
-        retry_after,
-        amounts: amounts(taken),
-        ..Denial::of(Reason::InFlight)
-    })
+    let rights = user.rights.at_least_zero();
+    if promise.cost <= rights {
+        return None;
+    }
+    if user.pool_may_help {
+        findings.short.user = promise.cost;
+        return None;
+    }
+    let retry_after = Some(in_flight_wait(rights.plus(user.held) >= promise.cost));
+    Some(Denial { retry_after, amounts: amounts(user.spent.plus(user.held)), ..Denial::of(Reason::InFlight) })
 }
 
 /// Whether rights cover it, else whether the pool is to be asked, else why not.
@@ -102,9 +111,8 @@ pub(super) fn balance(
     let amounts = Amounts::Money { limit: available.at_least_zero(), used: money.held, requested: demand.cost };
     let denial = |reason| Denial { amounts, ..Denial::of(reason) };
     if !depleted && available >= least(demand) {
-        let here = rights.plus(money.held) >= promise.cost;
-        let wait = if here { IN_FLIGHT_HERE_WAIT } else { IN_FLIGHT_ELSEWHERE_WAIT };
-        return Some(Denial { retry_after: Some(wait), ..denial(Reason::InFlight) });
+        let retry_after = Some(in_flight_wait(rights.plus(money.held) >= promise.cost));
+        return Some(Denial { retry_after, ..denial(Reason::InFlight) });
     }
     if let Some(age) = money.topup_pending {
         // The longer a purchase takes, the longer it may still take.
@@ -127,6 +135,10 @@ const IN_FLIGHT_HERE_WAIT: Duration = Duration::from_secs(1);
 const IN_FLIGHT_ELSEWHERE_WAIT: Duration = Duration::from_secs(5);
 const TOPUP_WAIT_MIN: Duration = Duration::from_secs(5);
 const TOPUP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+const fn in_flight_wait(is_here: bool) -> Duration {
+    if is_here { IN_FLIGHT_HERE_WAIT } else { IN_FLIGHT_ELSEWHERE_WAIT }
+}
 
 /// The least money that is of any use to the asker.
 fn least(demand: &Demand) -> Credit {

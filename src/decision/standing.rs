@@ -61,8 +61,14 @@ pub struct MonthStanding {
 #[derive(Clone, Copy, Debug)]
 pub struct UserStanding {
     pub cap: Credit,
+    /// In this month, as far as this sidecar knows.
     pub spent: Credit,
+    /// Held by requests of this user that run here.
     pub held: Credit,
+    /// What the user's own pool lent and no hold occupies: no more of the cap may be promised.
+    pub rights: Credit,
+    /// Asking that pool for more may help: it was not refused this much a moment ago.
+    pub pool_may_help: bool,
 }
 
 /// One bucket: what of it is lent to this sidecar, and the pool's level as last heard.
@@ -74,20 +80,4 @@ pub struct RateStanding {
     pub chunk: u64,
     /// The pool's level, `chunk` included; `None` before the pool was heard.
     pub bucket: Option<Bucket>,
-}
-
-/// The caps that may apply to a user of an account.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UserCaps<'a> {
-    pub over_ride: Option<Credit>,
-    /// The caps of the user's groups; the highest counts, even below the default.
-    pub groups: &'a [Credit],
-    pub default: Option<Credit>,
-}
-
-impl UserCaps<'_> {
-    /// The cap in force: the override, else the highest group's, else the default, else none.
-    pub fn effective(&self) -> Option<Credit> {
-        self.over_ride.or_else(|| self.groups.iter().copied().max()).or(self.default)
-    }
 }

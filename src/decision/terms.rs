@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::credit::Credit;
+use super::users::UserCaps;
 
 /// How an account pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,4 +102,6 @@ pub struct Terms {
     pub custom_limits: BTreeMap<Box<str>, TokenLimits>,
     /// What is paid for each minute, used or lost, by model name as above.
     pub reserved: BTreeMap<Box<str>, Credit>,
+    /// Boxed, because few accounts have any.
+    pub user_caps: Option<Box<UserCaps>>,
 }

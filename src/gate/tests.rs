@@ -224,7 +224,7 @@ fn what_was_denied_is_remembered_for_its_account() {
 fn usage_of_an_account_that_is_not_loaded_is_booked() {
     with_sidecar(async |sidecar, _| {
         sidecar.with_credit("acme", 10).await;
-        let fallback = Some(WithoutHold { model: "kimi-k3", service_tier: ServiceTier::Standard });
+        let fallback = Some(WithoutHold { model: "kimi-k3", service_tier: ServiceTier::Standard, user: None });
         assert_eq!(sidecar.gate.settle("acme", id(1), USED, None).await, Err(HoldError::UnknownAccount));
         let ended = sidecar.gate.settle("acme", id(1), USED, fallback).await.unwrap();
         assert_eq!(ended.cost, Credit::from_nanos(4_500_000));

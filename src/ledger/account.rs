@@ -15,11 +15,12 @@ use crate::decision::rate::Limit;
 use crate::decision::terms::{Terms, Tier};
 use crate::decision::{Credit, Demand, Month, RateKey, Short};
 use crate::pool::message::View;
+use crate::pool::user_of;
 
 /// How long a refusal of the pool is believed, so that a flood of asks that cannot be paid costs it nothing.
 const REFUSAL_KEEP: Duration = Duration::from_secs(1);
 
-/// Everything about one account. One that is not loaded yet has no terms; only what waits for it counts.
+/// Everything about one account, or one user with a cap. An account that is not loaded yet has no terms; only what waits for it counts.
 ///
 /// There are many, most of them idle: what follows from something else is not kept, and what few have is boxed.
 #[derive(Clone, Debug)]
@@ -227,6 +228,11 @@ impl Account {
         Some(rules.catalogue.requests_limit(terms, has_credits(terms, self.view.balance)))
     }
 
+    /// A user with a cap: it has no rates, and its terms are its account's.
+    pub(super) fn is_user(&self) -> bool {
+        user_of(&self.name).is_some()
+    }
+
     pub(super) fn requests_mut(&mut self) -> Option<&mut Rate<1>> {
         self.rates.as_mut()?.requests.as_mut()
     }
@@ -293,6 +299,11 @@ impl Account {
         if self.spend.sample(spent, now) {
             self.spend_used = taken;
         }
+    }
+
+    /// Holds that ended name it by its place until then.
+    pub(super) fn remember_until(&mut self, until: Time) {
+        self.remembered_until = self.remembered_until.max(Second::after(until));
     }
 
     /// Nothing is lost if this account is forgotten.

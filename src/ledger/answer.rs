@@ -192,6 +192,7 @@ pub enum HoldError {
 pub struct WithoutHold<'a> {
     pub model: &'a str,
     pub service_tier: ServiceTier,
+    pub user: Option<&'a str>,
 }
 
 /// What came of an extension.

@@ -29,7 +29,7 @@ pub(super) struct Round {
 impl Shard {
     /// True where the reply shows that its store forgot something: every account must be declared.
     pub(super) fn apply(&mut self, rules: &Rules, reply: Reply, round: Round) -> bool {
-        let Some(index) = self.find(rules, &reply.account) else { return false };
+        let Some(index) = self.find_entry(rules, &reply.account) else { return false };
         let Some(account) = self.account_mut(index) else { return false };
         let Some(flight) = account.land_if(|lease, flight| answers(lease, flight, &reply)) else {
             return false;
@@ -88,6 +88,8 @@ impl Shard {
         let Some(account) = self.account_mut(index) else { return };
         account.lease.asked = now.time;
         match refusal {
+            // What becomes of the account decides over its users.
+            Refusal::NoSuchAccount if account.is_user() => reopen(account, now.time),
             Refusal::NoSuchAccount => {
                 if account.terms.take().is_some() {
                     rules.strangers.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +167,7 @@ impl Shard {
 
     /// The round brought no reply: everything that was said is said again, with the values of then.
     pub(super) fn failed(&mut self, rules: &Rules, name: &str, now: Time) {
-        let Some(index) = self.find(rules, name) else { return };
+        let Some(index) = self.find_entry(rules, name) else { return };
         let Some(account) = self.account_mut(index) else { return };
         let Some(flight) = account.land_if(|_, _| true) else { return };
         if flight.synced {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::answer::{Answer, Checked, Limits, Verdict};
+use super::compact::Place;
 use super::hold::{Hold, HoldKey};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
 use super::standing::{balance, limits, standing};
+use super::users::{Asker, Payer};
 use super::{Allowance, lease};
 use crate::clock::{Now, Time};
 use crate::decision::catalogue::GeneratedHold;
@@ -45,9 +47,7 @@ impl Shard {
         if let Some(answer) = self.repeat(rules, &sought, question, content, now.time) {
             return Checked::Answered(answer);
         }
-        let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
-        let Some(account) = self.account_mut(index) else { return Checked::Unknown };
-        let Some(standing) = standing(account, rules, question.demand, full, now.time) else {
+        let Some((standing, user)) = self.stand(rules, index, question, now) else {
             if self.strangers.contains(name, now.time) {
                 return Checked::Answered(nobody(Denial::of(Reason::UnknownAccount)));
             }
@@ -56,6 +56,10 @@ impl Shard {
         };
         match decide(question.demand, &standing, rules.catalogue.admission.generated_hold, now.time) {
             Decision::Deny(denial) => {
+                if denial.reason == Reason::UserLimit {
+                    self.doubt_user(rules, user, now.time);
+                }
+                let Some(account) = self.account_mut(index) else { return Checked::Unknown };
                 let answer = denied(account, &standing, question.demand, denial, now.time);
                 if denial.retry_after.is_none() && account.is_stale(rules, now.time) {
                     account.ask_anew();
@@ -64,14 +68,42 @@ impl Shard {
                 Checked::Answered(answer)
             }
             Decision::Short(short) => {
+                let Some(account) = self.account_mut(index) else { return Checked::Unknown };
                 account.await_pool(question.demand, short, now.time);
+                self.user_awaits(rules, user, question.demand, short, now.time);
                 self.reschedule(rules, index, now.time);
                 Checked::Short(short)
             }
             Decision::Admit(charge) => {
-                Checked::Answered(self.admit(rules, &sought, question, content, &charge, &standing, now.time))
+                Checked::Answered(self.admit(rules, &sought, question, content, &charge, (&standing, user), now.time))
             }
         }
+    }
+
+    /// How the account stands, and the user who asks. `None` where the account is not loaded.
+    pub(super) fn stand(
+        &mut self,
+        rules: &Rules,
+        index: u32,
+        question: Question<'_>,
+        now: Now,
+    ) -> Option<(Standing, Option<Place>)> {
+        let mut full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
+        let payer = Payer { account: question.ask.account, hash: question.hash, user: question.ask.user };
+        let user = match self.asker(rules, index, payer, now) {
+            Asker::Uncapped => None,
+            Asker::User(place) => Some(place),
+            Asker::Crowded => {
+                full = true;
+                None
+            }
+        };
+        let account = self.account_mut(index)?;
+        let mut standing = standing(account, rules, question.demand, full, now.time)?;
+        if let Some(place) = user {
+            standing.user = self.user_standing(place, question.demand, now.time);
+        }
+        Some((standing, user))
     }
 
     /// The pool brought nothing: the account's failure policy answers.
@@ -90,10 +122,11 @@ impl Shard {
             Checked::Short(short) => short,
         };
         let index = self.find_hashed(question.hash, question.ask.account).expect("a short ask names a known account");
-        let account = self.account_mut(index).expect("found just now");
-        let mut standing =
-            standing(account, rules, demand, false, now.time).expect("a short ask names a loaded account");
-        let lent = short.need.minus(standing.money.rights).at_least_zero();
+        let stood = self.stand(rules, index, question, now);
+        let (mut standing, user) = stood.expect("a short ask names a loaded account");
+        let of_user = standing.user.map_or(Credit::ZERO, |user| short.user.minus(user.rights));
+        let lent = short.need.minus(standing.money.rights).max(of_user).at_least_zero();
+        let account = self.account_mut(index).expect("as above");
         if !promise_alone(account, rules, lent, allowance) {
             return denied(account, &standing, demand, unavailable, now.time);
         }
@@ -102,7 +135,7 @@ impl Shard {
         if let Decision::Admit(charge) = decision {
             let content = content(rules, question);
             let sought = self.holds.seek(HoldKey::new(index, question.ask.request_id));
-            return self.admit(rules, &sought, question, content, &charge, &standing, now.time);
+            return self.admit(rules, &sought, question, content, &charge, (&standing, user), now.time);
         }
         account.change_rare(|rare| rare.emergency = rare.emergency.minus(lent));
         rules.emergency_nanos.fetch_sub(lent.nanos().unsigned_abs(), Ordering::Relaxed);
@@ -127,7 +160,7 @@ impl Shard {
             GeneratedHold::Actual => 0,
         };
         let tokens = [demand.prompt, demand.uncached, generated];
-        let short = Short { need: demand.cost, requests: u64::from(demand.n), tokens };
+        let short = Short { need: demand.cost, user: Credit::ZERO, requests: u64::from(demand.n), tokens };
         if let Some(account) = self.account_mut(index) {
             account.await_pool(demand, short, now.time);
         }
@@ -168,13 +201,14 @@ impl Shard {
         question: Question<'_>,
         content: u64,
         charge: &Charge,
-        standing: &Standing,
+        (standing, user): (&Standing, Option<Place>),
         now: Time,
     ) -> Answer {
         let life = life_of(rules, question.ask);
         let index = sought.key.account;
         let account = self.accounts.get_mut(index).expect("admitted accounts are known");
-        let hold = Hold::open(question.demand, charge, content, account.lease.month, life, now);
+        let mut hold = Hold::open(question.demand, charge, content, account.lease.month, life, now);
+        hold.user = user;
         assert!(hold.cost <= standing.money.rights, "only rights of a live lease are promised");
         let mut taken = None;
         if !hold.is_shadow() {
@@ -195,6 +229,11 @@ impl Shard {
         self.deadlines_first.push_back((look, opened));
         self.open.up(&rules.holds_open);
         self.reschedule_used(rules, index, now);
+        if let Some(place) = user {
+            let rights = standing.user.map_or(Credit::ZERO, |user| user.rights);
+            assert!(charge.shadow.is_some() || charge.cost <= rights, "as of the account, so of the user");
+            self.open_for_user(rules, place, charge, now);
+        }
         answer
     }
 }
@@ -254,15 +293,24 @@ fn promise_alone(account: &mut Account, rules: &Rules, lent: Credit, allowance: 
 }
 
 /// Stands as if the pool had been asked for what was short, going by what it last said it could lend.
-pub(super) fn stand_lent(standing: &mut Standing, short: Short, available: Credit, now: Time) {
+pub(super) fn stand_lent(standing: &mut Standing, short: Short, (available, of_user): (Credit, Credit), now: Time) {
     let lendable = lease::sum(standing.money.rights, available);
     standing.money.pool_may_help = false;
-    stand_alone(standing, Short { need: short.need.min(lendable), ..short }, now);
+    let mut user_lendable = Credit::ZERO;
+    if let Some(user) = &mut standing.user {
+        user_lendable = lease::sum(user.rights, of_user);
+        user.pool_may_help = false;
+    }
+    let (need, user) = (short.need.min(lendable), short.user.min(user_lendable));
+    stand_alone(standing, Short { need, user, ..short }, now);
 }
 
 /// Stands as if the pool had lent what was short, as far as the rates as last heard have room.
 fn stand_alone(standing: &mut Standing, short: Short, now: Time) {
     standing.money.rights = standing.money.rights.max(short.need);
+    if let Some(user) = &mut standing.user {
+        user.rights = user.rights.max(short.user);
+    }
     let rates = standing.tokens.iter_mut().zip(short.tokens);
     for (rate, need) in rates.chain(std::iter::once((&mut standing.requests, short.requests))) {
         let room = rate.bucket.map_or(need, |bucket| bucket.room(rate.limit, now).saturating_add(rate.chunk));

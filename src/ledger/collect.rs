@@ -214,7 +214,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     }
     account.touched = false;
     account.recalled = false;
-    let terms_known = account.terms_version();
+    let (terms_known, cap) = (account.terms_version(), account.cap());
     let lease = &mut account.lease;
     lease.seq = lease.seq.saturating_add(1);
     lease.asked = now;
@@ -233,6 +233,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
         silence: lease.answered().map(|answered| now.since(answered)),
         declare,
         bye,
+        cap,
     }
 }
 

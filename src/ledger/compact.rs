@@ -26,6 +26,20 @@ impl Millis {
     }
 }
 
+/// Where something stands in [`super::pages::Pages`]; kept one too large, for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(NonZeroU32);
+
+impl Place {
+    pub(super) fn of(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    pub(super) fn index(self) -> u32 {
+        self.0.get().saturating_sub(1)
+    }
+}
+
 /// How full a bucket is, in the units of [`crate::decision::rate`], exact: 96 bits hold more than 2^60 tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Level([u32; 3]);

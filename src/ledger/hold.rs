@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::answer::{Admitted, End, Ended, HoldError};
-use super::compact::{Millis, Second};
+use super::compact::{Millis, Place, Second};
 use super::lease::sum;
 use super::rates::ModelRate;
 use crate::clock::Time;
@@ -63,6 +63,8 @@ pub(super) struct Hold {
     /// Of admission: its usage counts in this month.
     pub(super) month: Month,
     pub(super) rate_key: Option<RateKey>,
+    /// The user whose cap it counts against.
+    pub(super) user: Option<Place>,
     opened: Second,
     pub(super) deadline: Time,
     pub(super) life: Duration,
@@ -126,6 +128,7 @@ impl Hold {
             booked: Credit::ZERO,
             month,
             rate_key: demand.rate_key,
+            user: None,
             opened: Second::after(now),
             deadline: now.after(life),
             life,
@@ -148,6 +151,7 @@ impl Hold {
             booked: Credit::ZERO,
             month,
             rate_key,
+            user: None,
             opened: Second::after(now),
             deadline: now,
             life: Duration::ZERO,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
 use super::check::{DEADLINE_LOOK_MAX, look_at, take};
-use super::compact::Second;
 use super::hold::{Hold, HoldKey, Past, check_usage};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
@@ -50,16 +49,23 @@ impl Shard {
             &rules.catalogue,
             Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
         )?;
+        let (demand, user) = (extension(hold, more), hold.user);
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
-        let demand = extension(hold, more);
         let Some(mut standing) = standing(account, rules, &demand, false, now) else {
             return Err(HoldError::UnknownAccount);
         };
         standing.generated_p95 = None;
+        if let Some(place) = user {
+            self.follow_parent(place.index(), key.account, now);
+            standing.user = self.user_standing(place, &demand, now);
+        }
+        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
+        let hold = open.and_then(|place| self.holds.at_mut(place)).expect("found above");
         let extended = match decide(&demand, &standing, rules.catalogue.admission.generated_hold, now) {
             Decision::Deny(denial) => Extended::Refused(denial),
             Decision::Short(short) => {
                 account.await_pool(&demand, short, now);
+                self.user_awaits(rules, user, &demand, short, now);
                 Extended::Short(short)
             }
             Decision::Admit(charge) => {
@@ -71,7 +77,11 @@ impl Shard {
                 hold.renew(now);
                 account.used_at = now;
                 account.assert_invariants();
-                Extended::Granted { out_max: hold.out_max_extended() }
+                let out_max = hold.out_max_extended();
+                if let Some(place) = user {
+                    self.take_of_user(rules, place, &charge, now);
+                }
+                Extended::Granted { out_max }
             }
         };
         self.reschedule(rules, key.account, now);
@@ -88,9 +98,13 @@ impl Shard {
         let Some(expired) = expired else { return Ok(Ended { repeated: true, ..past.ended() }) };
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         account.roll_over(now);
+        let (user, month) = (expired.user, expired.month);
         let (settled, more) = past.settle_late(*expired, account, usage, now);
         account.used_at = now;
         account.assert_invariants();
+        if let Some(place) = user {
+            self.book_for_user(rules, place, (more, month), now);
+        }
         self.counters.late_settles = self.counters.late_settles.saturating_add(1);
         // Nothing was held for it any more: all of it may lie beyond what the pool lent.
         self.counters.count_overrun(more);
@@ -122,6 +136,8 @@ impl Shard {
         account.open = account.open.saturating_add(1);
         self.open.up(&rules.holds_open);
         let past = hold.end(account, End::Settled, Some(usage), now.time);
+        let cost = (past.ended().cost, hold.month);
+        self.book_without_hold(rules, (key.account, fallback.user), cost, now);
         let sought = self.holds.seek(key);
         Ok(self.remember(rules, &sought, (past, None), now.time))
     }
@@ -180,7 +196,11 @@ impl Shard {
         let (end, usage) = end;
         let past = hold.end(account, end, usage, now);
         let expired = (end == End::Expired).then(|| Box::new(hold.clone()));
+        let (user, held, month) = (hold.user, hold.cost, hold.month);
         self.holds.remove(sought, at);
+        if let Some(place) = user {
+            self.end_for_user(rules, place, held, (past.ended().cost, month), now);
+        }
         self.remember(rules, sought, (past, expired), now)
     }
 
@@ -189,7 +209,7 @@ impl Shard {
         let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
         let ended = past.0.ended();
         let until = now.after(rules.settings.ended_keep);
-        account.remembered_until = account.remembered_until.max(Second::after(until));
+        account.remember_until(until);
         if ended.end != End::Expired {
             account.used_at = now;
         }

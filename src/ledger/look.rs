@@ -32,8 +32,11 @@ impl Shard {
         let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
         let mut account = self.as_found_next(index, now.time)?;
         let mut standing = standing(&mut account, rules, question.demand, full, now.time)?;
+        let user = self.look_at_user(rules, &account, question, now);
+        standing.user = user.map(|(user, _)| user);
         let at_hand = AtHand::of(&standing);
-        let decision = decided_as_lent(rules, question.demand, &account, &mut standing, now.time);
+        let available = (account.available, user.map_or(Credit::ZERO, |(_, available)| available));
+        let decision = decided_as_lent(rules, question.demand, available, &mut standing, now.time);
         let verdict = match decision {
             Decision::Deny(denial) => Verdict::Denied(denial),
             Decision::Short(_) => Verdict::Denied(Denial::of(Reason::Unavailable)),
@@ -93,12 +96,18 @@ impl Shard {
 }
 
 /// Decides as if the pool had been asked for what is short.
-fn decided_as_lent(rules: &Rules, demand: &Demand, account: &Account, standing: &mut Standing, now: Time) -> Decision {
+fn decided_as_lent(
+    rules: &Rules,
+    demand: &Demand,
+    available: (Credit, Credit),
+    standing: &mut Standing,
+    now: Time,
+) -> Decision {
     let hold = rules.catalogue.admission.generated_hold;
     let mut decision = decide(demand, standing, hold, now);
     for _ in 0..LENT_MAX {
         let Decision::Short(short) = decision else { break };
-        stand_lent(standing, short, account.available, now);
+        stand_lent(standing, short, available, now);
         decision = decide(demand, standing, hold, now);
     }
     decision

@@ -37,6 +37,7 @@ mod standing;
 mod strangers;
 mod tally;
 mod totals;
+mod users;
 mod wheel;
 mod words;
 
@@ -79,6 +80,7 @@ const SHARDS_MAX: usize = 1_024;
 pub struct LedgerSettings {
     /// Threads that decide at the same time. With 0, whatever is said comes in the same order in each run.
     pub workers: usize,
+    /// Accounts, and users with a cap, who take half of the places at most.
     pub accounts_max: usize,
     /// Holds open at once, over all accounts; above it the answer is `overloaded`.
     pub holds_max: usize,
@@ -126,6 +128,7 @@ impl Ledger {
             session,
             hasher: foldhash::fast::RandomState::default(),
             accounts: 0.into(),
+            users: 0.into(),
             strangers: 0.into(),
             holds_open: 0.into(),
             holds_ended: 0.into(),
@@ -245,7 +248,7 @@ impl Ledger {
     pub fn apply(&self, replies: Vec<Reply>, sent: Now, now: Now) {
         let mut forgot = false;
         for reply in replies {
-            let mut shard = self.shard_of(&reply.account);
+            let mut shard = self.shard_of_entry(&reply.account);
             forgot |= shard.apply(&self.rules, reply, Round { sent: sent.time, now });
         }
         if forgot {
@@ -256,7 +259,7 @@ impl Ledger {
     /// The round brought no reply for these accounts: nothing was lost, they are due again.
     pub fn failed(&self, accounts: &[Arc<str>], now: Now) {
         for account in accounts {
-            self.shard_of(account).failed(&self.rules, account, now.time);
+            self.shard_of_entry(account).failed(&self.rules, account, now.time);
         }
     }
 
@@ -336,6 +339,11 @@ impl Ledger {
 
     fn shard_of(&self, account: &str) -> MutexGuard<'_, Shard> {
         self.shard(self.rules.hash(account))
+    }
+
+    /// As [`Ledger::shard_of`], also for a user: beside the account, so that one lock is held for both.
+    fn shard_of_entry(&self, name: &str) -> MutexGuard<'_, Shard> {
+        self.shard_of(crate::pool::account_of(name))
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {

@@ -18,7 +18,7 @@ use super::wheel::Wheel;
 use crate::clock::{Now, Time};
 use crate::decision::Catalogue;
 use crate::decision::terms::Terms;
-use crate::pool::SessionId;
+use crate::pool::{SessionId, account_of, user_in, user_of};
 
 /// Different terms that a shard keeps one copy of each. Most accounts share a handful.
 const TERMS_MAX: usize = 128;
@@ -29,7 +29,10 @@ pub(super) struct Rules {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) session: SessionId,
     pub(super) hasher: foldhash::fast::RandomState,
+    /// Accounts and users.
     pub(super) accounts: AtomicUsize,
+    /// Users with a cap.
+    pub(super) users: AtomicUsize,
     /// Accounts that are not loaded; at most as many as unknown names are remembered.
     pub(super) strangers: AtomicUsize,
     pub(super) holds_open: AtomicUsize,
@@ -72,6 +75,17 @@ impl Rules {
         self.hasher.hash_one(name)
     }
 
+    /// Where a user stands in the table, from where the account does: without putting their names together.
+    pub(super) fn hash_user(&self, account: u64, user: &str) -> u64 {
+        self.hasher.hash_one((account, user))
+    }
+
+    /// Where an account or a user stands in the table.
+    pub(super) fn hash_entry(&self, name: &str) -> u64 {
+        let account = self.hash(account_of(name));
+        user_of(name).map_or(account, |user| self.hash_user(account, user))
+    }
+
     /// Takes one of at most `max` places.
     pub(super) fn take_place(count: &AtomicUsize, max: usize) -> bool {
         count
@@ -109,6 +123,18 @@ impl Shard {
         self.find_hashed(rules.hash(name), name)
     }
 
+    /// As [`Shard::find`], also for a user.
+    pub(super) fn find_entry(&self, rules: &Rules, name: &str) -> Option<u32> {
+        self.find_hashed(rules.hash_entry(name), name)
+    }
+
+    pub(super) fn find_user(&self, hash: u64, account: &str, user: &str) -> Option<u32> {
+        let half = half_of(hash);
+        let is_named = |index| self.account(index).is_some_and(|entry| user_in(&entry.name, account) == Some(user));
+        let is_it = |place: &Place| place.half == half && is_named(place.index);
+        self.table.find(table_hash(half), is_it).map(|place| place.index)
+    }
+
     pub(super) fn find_hashed(&self, hash: u64, name: &str) -> Option<u32> {
         let half = half_of(hash);
         let is_named = |index| self.account(index).is_some_and(|account| *account.name == *name);
@@ -144,10 +170,15 @@ impl Shard {
         }
         let mut account = Account::new(name, now);
         account.declared = rules.declared.load(Ordering::Relaxed);
+        Some(self.add(hash, account))
+    }
+
+    /// Puts in an account or a user that is not known yet.
+    pub(super) fn add(&mut self, hash: u64, account: Account) -> u32 {
         let index = self.accounts.insert(account);
         let half = half_of(hash);
         self.table.insert_unique(table_hash(half), Place { half, index }, |place| table_hash(place.half));
-        Some(index)
+        index
     }
 
     /// Sees to it that an account is asked for. False where the store did not know it a moment ago.
@@ -185,9 +216,12 @@ impl Shard {
     pub(super) fn remove(&mut self, rules: &Rules, index: u32) {
         let Some(account) = self.accounts.remove(index) else { return };
         assert!(account.open == 0, "holds name their account by its place");
-        let hash = table_hash(half_of(rules.hash(&account.name)));
+        let hash = table_hash(half_of(rules.hash_entry(&account.name)));
         if let Ok(entry) = self.table.find_entry(hash, |place| place.index == index) {
             entry.remove();
+        }
+        if account.is_user() {
+            Rules::leave_place(&rules.users);
         }
         if account.terms.is_none() {
             Rules::leave_place(&rules.strangers);

@@ -16,6 +16,8 @@ const DEAD_LETTERS_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub accounts: u64,
+    /// Users with a cap; no other number here counts them.
+    pub users: u64,
     pub holds_open: u64,
     pub holds_ended: u64,
     pub held: Credit,
@@ -93,7 +95,8 @@ impl Shard {
 
     /// Adds what these accounts have.
     pub(super) fn add_accounts_to(&self, totals: &mut Totals, piece: Range<u32>, now: Time) {
-        for account in piece.filter_map(|index| self.accounts.get(index)) {
+        let accounts = piece.filter_map(|index| self.accounts.get(index));
+        for account in accounts.filter(|account| !account.is_user()) {
             totals.held = sum(totals.held, account.lease.held);
             totals.leased_free = sum(totals.leased_free, account.lease.free(now));
             totals.emergency = sum(totals.emergency, account.rare().emergency);
@@ -104,6 +107,7 @@ impl Shard {
 impl Totals {
     pub(super) fn of_all(rules: &Rules) -> Self {
         let count = |count: &std::sync::atomic::AtomicUsize| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
-        Self { accounts: count(&rules.accounts), ..Self::default() }
+        let users = count(&rules.users);
+        Self { accounts: count(&rules.accounts).saturating_sub(users), users, ..Self::default() }
     }
 }

@@ -12,6 +12,9 @@ use crate::decision::catalogue::tier_of;
 impl Pool {
     /// Announces, once each, what has become true.
     pub(super) fn announce(&mut self, rules: &PoolRules) {
+        if self.is_user() {
+            return;
+        }
         self.announce_tier(rules);
         self.announce_thresholds(rules);
         self.announce_low_balance();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::decision::adaptive::Adaptive;
-use crate::decision::terms::{Suspension, Terms, Tier, TokenLimits};
+use crate::decision::terms::{ReclaimMode, Suspension, Terms, Tier, TokenLimits};
 use crate::decision::{Credit, Month};
 
 /// One run of one sidecar: the node's name and 128 random bits. A restart is a new session.
@@ -23,6 +23,7 @@ pub struct SessionId {
 /// Everything a sidecar says about one account in one round, applied in one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// Or a user with a cap, named as [`super::pool_of_user`] does: a pool of its own, without rates.
     pub account: Arc<str>,
     pub session: SessionId,
     pub sync: Option<SyncRequest>,
@@ -95,6 +96,17 @@ pub struct SyncRequest {
     pub declare: bool,
     /// Close this record: `used` is final, everything outstanding goes back to the pool.
     pub bye: bool,
+    /// Of a user, by the terms `terms_known`; `None` for an account.
+    pub cap: Option<UserCap>,
+}
+
+/// What a user may spend in a month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserCap {
+    /// [`Credit::MAX`] for none.
+    pub limit: Credit,
+    /// As the account has it.
+    pub reclaim_mode: ReclaimMode,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

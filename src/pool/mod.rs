@@ -25,6 +25,7 @@ mod rules;
 mod session;
 mod sync;
 mod topup;
+mod user;
 mod when;
 
 #[cfg(test)]
@@ -35,3 +36,4 @@ pub use audit::{Audit, Drift};
 pub use message::{Message, Refusal, Reply, SessionId, SyncReply, SyncRequest};
 pub use rate::RatePool;
 pub use rules::{PoolRules, RateRules};
+pub use user::{account_of, pool_of_user, user_in, user_of};

@@ -32,9 +32,11 @@ impl Pool {
         now: UnixMs,
     ) -> Result<SyncReply, Refusal> {
         validate(request)?;
+        self.check_cap(request)?;
         let key = (session.clone(), request.generation);
         let merged = self.merged(&key, request, rules)?;
         self.tick(now, rules);
+        self.take_cap(request);
         if merged.is_some() {
             self.make_way(&key, rules);
         }
@@ -170,7 +172,7 @@ impl Pool {
     ) -> SyncReply {
         let record = self.sessions.get(key).expect("a request that was not refused has a record");
         let available = self.room().at_least_zero();
-        let terms_differ = request.terms_known != self.terms_version;
+        let terms_differ = request.terms_known != self.terms_version && !self.is_user();
         SyncReply {
             generation: request.generation,
             seq: record.seq,

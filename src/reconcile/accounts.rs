@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 
 #[cfg(test)]
 mod tests;
+pub mod users;
 
 /// The operators' door to accounts, keys and credits.
 pub struct Accounts {
@@ -181,6 +182,7 @@ impl Accounts {
         faults.extend(credit_line_fault(terms));
         faults.extend(balance_alert_fault(terms));
         faults.extend(top_up_faults(terms));
+        faults.extend(users::faults(terms));
         faults.extend(self.reserved_faults(terms));
         for name in terms.custom_limits.keys() {
             if self.catalogue.model_id(name.strip_suffix(":fast").unwrap_or(name)).is_none() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::{AccountRecord, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError};
+use super::store::{AccountRecord, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError, UserRecord};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::Terms;
 use crate::decision::{Ask, Catalogue, Prompt, RequestId, ServiceTier};
@@ -88,6 +88,9 @@ impl Store for Away {
         away()
     }
     fn accounts(&self, _: Option<Arc<str>>, _: usize) -> Pending<'_, Vec<AccountRecord>> {
+        away()
+    }
+    fn users(&self, _: Arc<str>, _: Arc<str>, _: usize) -> Pending<'_, Vec<UserRecord>> {
         away()
     }
     fn configure(&self, _: Arc<str>, _: u64, _: Terms) -> Pending<'_, AccountRecord> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::clock::{Clock, Now, Time};
 use crate::ledger::Ledger;
 use crate::pool::message::StepProposal;
-use crate::pool::{Message, Reply};
+use crate::pool::{Message, Reply, account_of, user_of};
 use keys::Keys;
 use series::Series;
 use store::{Heard, Store, StoreError};
@@ -271,8 +271,8 @@ impl Rounds {
                 let steps = self.ledger.proposals(&replies, now);
                 self.ledger.apply(replies, sent, now);
                 self.ledger.failed(&failed, now);
-                self.waiting.answered(round, &answered);
-                self.waiting.failed_for(&failed);
+                self.waiting.answered(round, &who_waits(answered));
+                self.waiting.failed_for(&who_waits(failed));
                 self.propose(steps).await
             }
             Err(error) => {
@@ -306,6 +306,16 @@ impl Rounds {
 fn answered_and_failed(accounts: Vec<Arc<str>>, replies: &[Reply]) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
     let mut replies = replies.iter().peekable();
     accounts.into_iter().partition(|account| replies.next_if(|reply| reply.account == *account).is_some())
+}
+
+/// A request waits under its account's name, also for what its user lacks.
+fn who_waits(mut names: Vec<Arc<str>>) -> Vec<Arc<str>> {
+    for name in &mut names {
+        if user_of(name).is_some() {
+            *name = account_of(name).into();
+        }
+    }
+    names
 }
 
 /// `pause` less up to a quarter, so that sidecars that started together drift apart.

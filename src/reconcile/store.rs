@@ -162,12 +162,36 @@ pub enum Heard<'a> {
     Key(&'a KeyDigest),
 }
 
+/// A user with a spend cap, as far as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    pub user: Arc<str>,
+    /// Usage that counts in this month.
+    pub month_used: Credit,
+    /// Of the cap, lent to live sessions and not reported as used.
+    pub leased: Credit,
+}
+
 /// What a walk over all accounts found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Audited {
     pub accounts: usize,
-    /// Accounts whose sums are not what their records say, each with what is wrong: none, unless there is a bug or damage.
+    /// Users with a spend cap.
+    pub users: usize,
+    /// Accounts and users whose sums are not what their records say, each with what is wrong: none, unless there is a bug or damage.
     pub drifted: Vec<(Arc<str>, String)>,
+}
+
+impl UserRecord {
+    /// `pool` is the user's own.
+    pub(super) fn of(user: Arc<str>, pool: &AccountRecord) -> Self {
+        Self { user, month_used: pool.month_used, leased: pool.leased }
+    }
+
+    /// Somebody who spent nothing in this month.
+    pub(super) fn idle(user: Arc<str>) -> Self {
+        Self { user, month_used: Credit::ZERO, leased: Credit::ZERO }
+    }
 }
 
 /// Where pools, keys and purchases live. Every operation is idempotent and takes effect whole or not at all.
@@ -201,6 +225,8 @@ pub trait Store: Send + Sync {
     fn inspect(&self, account: Arc<str>) -> Pending<'_, (AccountRecord, Vec<Leased>)>;
     /// Accounts in order of name, after `after`, at most `max`.
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>>;
+    /// Users of an account who spent under a cap lately, in order of name, after `after`, at most `max`.
+    fn users(&self, account: Arc<str>, after: Arc<str>, max: usize) -> Pending<'_, Vec<UserRecord>>;
     /// Replaces the terms if they are still at `version`.
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord>;
     /// Adds credits once for each purchase id; again, it returns the account as it is.

@@ -3,6 +3,7 @@
 mod inspect;
 pub(in crate::transport) mod messages;
 mod terms;
+mod users;
 
 use std::sync::Arc;
 
@@ -72,6 +73,25 @@ impl Accounts for Operators {
         let last = records.last().filter(|_| more).map(|record| record.account.to_string());
         Ok(Response::new(api::ListAccountsResponse {
             accounts: records.into_iter().map(account_message).collect(),
+            next_page_token: last.unwrap_or_default(),
+        }))
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<api::ListUsersRequest>,
+    ) -> Result<Response<api::ListUsersResponse>, Status> {
+        let request = request.into_inner();
+        let size = if request.page_size == 0 { PAGE } else { request.page_size.min(PAGE_MAX) };
+        let size = usize::try_from(size).expect("a page fits memory");
+        // One more than the page holds tells whether another follows.
+        let listed = self.accounts.users(&request.account, &request.page_token, size + 1).await;
+        let mut users = listed.map_err(accounts_status)?;
+        let more = users.len() > size;
+        users.truncate(size);
+        let last = users.last().filter(|_| more).map(|user| user.user.to_string());
+        Ok(Response::new(api::ListUsersResponse {
+            users: users.into_iter().map(users::user_message).collect(),
             next_page_token: last.unwrap_or_default(),
         }))
     }

@@ -79,9 +79,10 @@ impl Admission for Wire {
         let mut faults = Faults::default();
         let (account, id) = hold(request.hold.as_ref(), &mut faults);
         let service_tier = service_tier(request.service_tier, &mut faults);
+        let user = user(&request.user, &mut faults);
         let usage = usage(request.usage, &mut faults);
         faults.refuse()?;
-        let fallback = (!request.model.is_empty()).then_some(WithoutHold { model: &request.model, service_tier });
+        let fallback = (!request.model.is_empty()).then_some(WithoutHold { model: &request.model, service_tier, user });
         let settled = self.gate.settle(account, id, usage, fallback).await;
         let ended = settled.map_err(|error| hold_status(&error))?;
         Ok(Response::new(api::SettleResponse { ended: Some(ended_message(ended)) }))
@@ -184,10 +185,7 @@ fn asked<'a>(request: &'a api::AdmitRequest, id: RequestId, faults: &mut Faults)
     if request.model.is_empty() {
         faults.missing("model");
     }
-    let user = (!request.user.is_empty()).then_some(request.user.as_str());
-    if user.is_some_and(|user| user_name(user.as_bytes()).is_none()) {
-        faults.add("user", "is no name; send 1 to 128 bytes without control characters, or none");
-    }
+    let user = user(&request.user, faults);
     let prompt = match request.prompt {
         Some(PromptField::PromptTokens(tokens)) => Prompt::Tokens(tokens.into()),
         Some(PromptField::PromptBytes(bytes)) => Prompt::Bytes(bytes),
@@ -269,4 +267,13 @@ fn usage(usage: Option<api::Usage>, faults: &mut Faults) -> Usage {
         cached: usage.cached_tokens.into(),
         generated: usage.generated_tokens.into(),
     }
+}
+
+/// The user of an ask; none where it is empty.
+fn user<'a>(name: &'a str, faults: &mut Faults) -> Option<&'a str> {
+    let user = (!name.is_empty()).then_some(name);
+    if user.is_some_and(|user| user_name(user.as_bytes()).is_none()) {
+        faults.add("user", "is no name; send 1 to 128 bytes without control characters, or none");
+    }
+    user
 }

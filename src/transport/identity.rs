@@ -29,13 +29,25 @@ pub struct IdentitySettings {
     pub account_header: Option<String>,
     /// A header that carries the user inside the account, in lower case, under the same condition.
     pub user_header: Option<String>,
+    /// A string in Envoy's dynamic metadata that is the user's name; looked at before the header.
+    pub user_metadata: Option<MetadataPath>,
+    /// Where neither names a user, take the `user` of the body. Only where clients may say who they are: each can name
+    /// another, or none.
+    pub user_from_body: bool,
     /// A string in Envoy's dynamic metadata that is the account's name: as a JWT filter leaves it there.
     pub metadata: Option<MetadataPath>,
 }
 
 impl Default for IdentitySettings {
     fn default() -> Self {
-        Self { api_key: true, account_header: None, user_header: None, metadata: None }
+        Self {
+            api_key: true,
+            account_header: None,
+            user_header: None,
+            user_metadata: None,
+            user_from_body: false,
+            metadata: None,
+        }
     }
 }
 
@@ -104,7 +116,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The string at a path of Envoy's metadata, which is not looked into before somebody asks.
-fn metadata_string(path: &MetadataPath, metadata: &[u8]) -> Option<Bytes> {
+pub(super) fn metadata_string(path: &MetadataPath, metadata: &[u8]) -> Option<Bytes> {
     let metadata = envoy::Metadata::decode(metadata).ok()?;
     let namespace = metadata.filter_metadata.iter().find(|namespace| namespace.key == path.namespace)?;
     let (last, outer) = path.path.split_last()?;

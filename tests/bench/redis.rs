@@ -113,6 +113,7 @@ impl Caller {
             silence: reply.map(|_| Duration::from_secs(1)),
             declare: false,
             bye: false,
+            cap: None,
         };
         let rates = if self.rates { vec![self.rate()] } else { Vec::new() };
         Message {

@@ -25,3 +25,4 @@ mod redis;
 mod sdk;
 mod servers;
 mod trouble;
+mod users;

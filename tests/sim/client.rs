@@ -1,5 +1,6 @@
 //! Requests: what clients and inference servers do, and what it truly costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate::clock::Time;
@@ -33,6 +34,8 @@ pub enum Finish {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub account: usize,
+    /// Whose cap it counts for: the place among the accounts, and the name.
+    pub user: Option<(usize, Arc<str>)>,
     pub node: usize,
     pub id: RequestId,
     offer: usize,
@@ -95,6 +98,7 @@ impl Request {
         let underestimates = profile.overruns && rng.chance(100);
         Self {
             account,
+            user: None,
             node,
             id: RequestId { digest: u128::from(rng.draw()) << 64 | u128::from(rng.draw()), attempt: 0 },
             offer,
@@ -141,11 +145,11 @@ impl Request {
         })
     }
 
-    pub fn ask<'a>(&self, account: &'a str) -> Ask<'a> {
+    pub fn ask<'a>(&'a self, account: &'a str) -> Ask<'a> {
         let (model, service_tier, _) = OFFERS[self.offer];
         Ask {
             account,
-            user: None,
+            user: self.user_name(),
             model,
             service_tier,
             prompt: Prompt::Tokens(self.prompt_asked),
@@ -158,9 +162,18 @@ impl Request {
         }
     }
 
+    fn user_name(&self) -> Option<&str> {
+        self.user.as_ref().map(|(_, name)| &**name)
+    }
+
+    /// As its own sidecar is told, where the hold may be forgotten.
+    pub fn without_own_hold(&self) -> WithoutHold<'_> {
+        WithoutHold { user: self.user_name(), ..self.without_hold() }
+    }
+
     pub fn without_hold(&self) -> WithoutHold<'static> {
         let (model, service_tier, _) = OFFERS[self.offer];
-        WithoutHold { model, service_tier }
+        WithoutHold { model, service_tier, user: None }
     }
 
     pub fn usage(&self, generated: u64) -> Usage {

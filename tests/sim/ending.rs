@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tollgate::decision::Credit;
 use tollgate::decision::terms::{Mode, Suspension};
-use tollgate::pool::{Message, SessionId, SyncRequest};
+use tollgate::pool::message::UserCap;
+use tollgate::pool::{Message, SessionId, SyncRequest, user_of};
 
 use crate::client::Request;
 use crate::event::{Event, Packet, Step};
@@ -29,7 +30,8 @@ impl World {
             return;
         }
         for account in 0..self.accounts.len() {
-            if self.accounts[account].truth.rolled_back {
+            let is_user = user_of(&self.accounts[account].name).is_some();
+            if is_user || self.accounts[account].truth.rolled_back {
                 continue;
             }
             let node = *self.rng.pick(&living);
@@ -134,8 +136,12 @@ impl World {
         self.at += if self.profile.clock_steps { stepped_back } else { Duration::ZERO };
         let name = Arc::clone(&self.accounts[account].name);
         for seq in 1..=self.lives.len() as u64 {
-            let message =
-                Message { account: Arc::clone(&name), session: stranger(), sync: Some(hello(seq)), rates: Vec::new() };
+            let message = Message {
+                account: Arc::clone(&name),
+                session: stranger(),
+                sync: Some(self.hello(&name, seq)),
+                rates: Vec::new(),
+            };
             let packet =
                 Packet { number: 0, node: 0, life: usize::MAX, message: Arc::new(message), sent: self.now_at(0) };
             self.exchange(&packet)?;
@@ -149,7 +155,7 @@ impl World {
             return Ok(());
         }
         let seq = self.lives.len() as u64 + 1;
-        let sync = SyncRequest { want: left, need: left, ..hello(seq) };
+        let sync = SyncRequest { want: left, need: left, ..self.hello(&name, seq) };
         let message = Message { account: Arc::clone(&name), session: stranger(), sync: Some(sync), rates: Vec::new() };
         let packet = Packet { number: 0, node: 0, life: usize::MAX, message: Arc::new(message), sent: self.now_at(0) };
         let reply = self.exchange(&packet)?;
@@ -158,11 +164,20 @@ impl World {
     }
 }
 
+impl World {
+    /// A session's first words, which ask for nothing and leave a cap as it is.
+    fn hello(&self, name: &str, seq: u64) -> SyncRequest {
+        let terms = self.store.pool(name).summary(self.store.now(self.at)).terms;
+        let limit = terms.monthly_limit.filter(|_| user_of(name).is_some());
+        let cap = limit.map(|limit| UserCap { limit, reclaim_mode: terms.reclaim_mode });
+        SyncRequest { cap, ..hello(seq) }
+    }
+}
+
 fn stranger() -> SessionId {
     SessionId { node: "heir".into(), run: 1 }
 }
 
-/// A session's first words, which ask for nothing.
 fn hello(seq: u64) -> SyncRequest {
     SyncRequest {
         generation: 1,
@@ -179,5 +194,6 @@ fn hello(seq: u64) -> SyncRequest {
         silence: None,
         declare: false,
         bye: false,
+        cap: None,
     }
 }

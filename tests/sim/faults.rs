@@ -5,11 +5,15 @@ use std::time::Duration;
 use tollgate::clock::UnixMs;
 use tollgate::decision::Credit;
 use tollgate::decision::terms::{Mode, ReclaimMode, Suspension, Terms};
+use tollgate::decision::users::UserCaps;
 
 use crate::client::Finish;
 use crate::network::Weather;
 use crate::node::{Cut, before_month_end};
 use crate::rng::Rng;
+
+/// The users of an account with caps.
+pub const USERS: [&str; 2] = ["alice", "bob"];
 
 /// What a history may hold.
 #[derive(Clone, Debug)]
@@ -112,7 +116,8 @@ impl Profile {
         i64::try_from(rng.magnitude(300_000, 500_000_000)).expect("less than a dollar")
     }
 
-    pub fn terms(&self, rng: &mut Rng) -> Terms {
+    /// An account always has caps for its users, or never.
+    pub fn terms(&self, rng: &mut Rng, has_caps: bool) -> Terms {
         let mode = *rng.pick(&[Mode::Prepaid, Mode::Prepaid, Mode::Postpaid, Mode::Contract]);
         let reclaim_mode = *rng.pick(&[ReclaimMode::Limbo, ReclaimMode::Return]);
         let line = if mode == Mode::Prepaid { 0 } else { self.credits(rng) };
@@ -124,8 +129,16 @@ impl Profile {
             monthly_limit: rng.chance(300).then(|| Credit::from_nanos(self.credits(rng))),
             credit_line: Credit::from_nanos(line),
             reclaim_mode: self.reclaim_mode.unwrap_or(reclaim_mode),
+            user_caps: has_caps.then(|| self.caps(rng).into()),
             ..Terms::default()
         }
+    }
+}
+
+impl Profile {
+    fn caps(&self, rng: &mut Rng) -> UserCaps {
+        let mut cap = || Credit::from_nanos(i64::try_from(rng.magnitude(300_000, 50_000_000)).expect("some cents"));
+        UserCaps { default: Some(cap()), overrides: [(USERS[0].into(), cap())].into(), ..UserCaps::default() }
     }
 }
 

@@ -34,7 +34,7 @@ use mutants::Mutant;
 use world::{Seen, World};
 
 /// What the histories must have seen.
-const EXPECTED: [&str; 41] = [
+const EXPECTED: [&str; 42] = [
     "abuse_block",
     "admitted",
     "asked again",
@@ -73,6 +73,7 @@ const EXPECTED: [&str; 41] = [
     "settled late",
     "snapshot",
     "terms changed",
+    "user_limit",
     "vanished",
     "waited in vain",
     "weather",
@@ -163,6 +164,11 @@ fn forgetting_ended_sessions_counts_twice() {
 #[test]
 fn lending_without_looking_overspends() {
     check_mutant(Mutant::NoPoolCheck, &["spent and promised"]);
+}
+
+#[test]
+fn lending_to_users_without_their_cap_overspends_it() {
+    check_mutant(Mutant::NoCap, &["spent and promised"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::faults::Fault;
 use crate::network::Weather;
 use crate::node::{Cut, MachineClock, Node};
 use crate::truth::Check;
-use crate::world::World;
+use crate::world::{World, has_caps};
 
 /// How often a leaving sidecar says its byes before it exits, heard or not.
 const BYES_MAX: u32 = 5;
@@ -170,8 +170,9 @@ impl World {
     }
 
     fn change_terms(&mut self, account: usize) {
-        let terms = self.profile.terms(&mut self.rng);
+        let terms = self.profile.terms(&mut self.rng, has_caps(account));
         self.note(|| format!("account {account} agrees to {terms:?}"));
+        self.agree_with_users(account, &terms);
         let account = &mut self.accounts[account];
         account.truth.agree(&terms);
         self.store.configure(&account.name, terms, self.at);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tollgate::clock::{Now, UnixMs};
 use tollgate::decision::Credit;
+use tollgate::pool::message::UserCap;
 use tollgate::pool::{Message, Pool, PoolRules, Refusal, SessionId, SyncReply, SyncRequest};
 
 /// What is wrong.
@@ -18,6 +19,8 @@ pub enum Mutant {
     NoPoolCheck,
     /// A lease counts from the reply's arrival, not from the request's sending.
     LeaseFromReceipt,
+    /// The store lends to users whatever their cap says.
+    NoCap,
 }
 
 /// One request on its way to a pool.
@@ -64,6 +67,7 @@ impl Saboteur {
             Some(Mutant::Deltas) => self.add_delta(pool, call),
             Some(Mutant::NoTombstone) => self.forget_ended(pool, call),
             Some(Mutant::NoPoolCheck) => lend_unchecked(pool, call),
+            Some(Mutant::NoCap) => lend_beyond_caps(pool, call),
             Some(Mutant::LeaseFromReceipt) | None => call.to(pool),
         }
     }
@@ -99,6 +103,12 @@ impl Saboteur {
         *times += u128::from(remembered);
         Call { session: &alias(*times), ..call }.to(pool)
     }
+}
+
+/// As if no user had a cap.
+fn lend_beyond_caps(pool: &mut Pool, call: Call<'_>) -> Answer {
+    let cap = call.sync.cap.map(|cap| UserCap { limit: cap.limit.plus(Credit::from_nanos(1_000_000_000_000)), ..cap });
+    Call { sync: &SyncRequest { cap, ..*call.sync }, ..call }.to(pool)
 }
 
 /// As if credits without end were there while the pool looks.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate::pool::{Message, Reply};
+use tollgate::pool::{Message, Reply, account_of};
 
 use crate::event::{Event, Packet, in_a_line};
 use crate::truth::{Check, ensure};
@@ -115,7 +115,7 @@ impl World {
         }
         let place = self.account_of(&packet.message.account);
         self.accounts[place].truth.heard(packet.life, answered);
-        self.ask_those_who_wait(node, place)
+        self.ask_those_who_wait(node, self.account_of(account_of(&packet.message.account)))
     }
 
     pub fn give_up_round(&mut self, node: usize, life: usize, number: u64) {

@@ -104,7 +104,7 @@ impl World {
         let (node, usage) = (asked.node, asked.usage(asked.run().generated));
         let now = self.now_at(node);
         let name = &self.accounts[asked.account].name;
-        let fallback = self.rng.chance(500).then(|| asked.without_hold());
+        let fallback = self.rng.chance(500).then(|| asked.without_own_hold());
         let ended = self.nodes[node].ledger.settle(name, asked.id, usage, fallback, now);
         self.note(|| format!("request {request} settles {usage:?}: {ended:?}"));
         ended.map_err(|fault| format!("request {request} cannot settle: {fault}"))

@@ -49,6 +49,11 @@ impl Store {
         self.disk.pools.insert(account, pool);
     }
 
+    pub fn create_user(&mut self, name: Arc<str>, at: Duration) {
+        let pool = Pool::of_user(Arc::clone(&name), &self.rules, self.now(at));
+        self.disk.pools.insert(name, pool);
+    }
+
     pub fn pool(&self, account: &str) -> &Pool {
         self.disk.pools.get(account).expect("accounts are never deleted")
     }

@@ -252,18 +252,22 @@ fn under(account: usize, requests: &[Request]) -> i64 {
     runs(account, requests).map(|request| request.run().under).sum()
 }
 
-/// The admitted requests of an account.
+/// The admitted requests of an account, or of a user.
 fn runs(account: usize, requests: &[Request]) -> impl Iterator<Item = &Request> {
-    requests.iter().filter(move |request| request.account == account && request.run.is_some())
+    let is_of = move |request: &Request| {
+        request.account == account || request.user.as_ref().is_some_and(|(user, _)| *user == account)
+    };
+    requests.iter().filter(move |request| is_of(request) && request.run.is_some())
 }
 
 fn of_life(account: usize, life: usize, requests: &[Request]) -> impl Iterator<Item = &Request> {
     runs(account, requests).filter(move |request| request.run().life == life)
 }
 
-/// What a session booked in place of others, which are gone.
+/// What a session booked in place of others, which are gone: of them only the account is told.
 fn for_others(account: usize, life: usize, requests: &[Request]) -> impl Iterator<Item = i64> {
-    let booked = runs(account, requests).filter(move |request| request.run().booked_by == Some(life));
+    let runs = runs(account, requests).filter(move |request| request.account == account);
+    let booked = runs.filter(move |request| request.run().booked_by == Some(life));
     booked.map(|request| request.run().spent)
 }
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate::clock::Now;
-use tollgate::decision::Catalogue;
-use tollgate::decision::terms::Terms;
+use tollgate::decision::terms::{Mode, Terms};
+use tollgate::decision::{Catalogue, Credit};
+use tollgate::pool::{pool_of_user, user_in, user_of};
 
 use crate::books::Books;
 use crate::catalogue::catalogue;
 use crate::client::Request;
 use crate::event::{Event, Step};
-use crate::faults::{Fault, Profile};
+use crate::faults::{Fault, Profile, USERS};
 use crate::mutants::{Mutant, Saboteur};
 use crate::network::{Queue, Weather};
 use crate::node::{MachineClock, Node};
@@ -62,6 +63,17 @@ pub struct World {
     pub packets: u64,
     pub seen: Seen,
     pub log: Option<String>,
+}
+
+/// Every other account has caps.
+pub fn has_caps(account: usize) -> bool {
+    account.is_multiple_of(2)
+}
+
+/// A user as an account without end, but for the month.
+fn terms_of(user: &str, terms: &Terms) -> Terms {
+    let monthly_limit = terms.user_caps.as_ref().and_then(|caps| caps.in_force(user));
+    Terms { mode: Mode::Postpaid, credit_line: Credit::MAX, monthly_limit, ..Terms::default() }
 }
 
 impl Seen {
@@ -144,7 +156,8 @@ impl World {
 
     fn open_accounts(&mut self) {
         for place in 0..self.profile.accounts {
-            let terms = Terms { suspension: Default::default(), ..self.profile.terms(&mut self.rng) };
+            let terms = self.profile.terms(&mut self.rng, has_caps(usize::try_from(place).expect("a few")));
+            let terms = Terms { suspension: Default::default(), ..terms };
             let name: Arc<str> = format!("account-{place}").into();
             let mut truth = Truth::new(&terms, self.profile.exact, self.store.now(self.at).0);
             let credits = self.profile.credits(&mut self.rng);
@@ -153,6 +166,31 @@ impl World {
             self.store.create(Arc::clone(&name), terms, self.at);
             self.store.credit(&name, credits, self.at);
             self.accounts.push(Account { name, truth });
+        }
+        for account in (0..self.accounts.len()).filter(|account| has_caps(*account)) {
+            let parent = Arc::clone(&self.accounts[account].name);
+            let terms = Arc::clone(&self.store.pool(&parent).summary(self.store.now(self.at)).terms);
+            for user in USERS {
+                let name: Arc<str> = pool_of_user(&parent, user).into();
+                let truth = Truth::new(&terms_of(user, &terms), self.profile.exact, self.store.now(self.at).0);
+                self.store.create_user(Arc::clone(&name), self.at);
+                self.accounts.push(Account { name, truth });
+            }
+        }
+    }
+
+    /// Users of an account, by their place among the accounts.
+    pub fn users_of(&self, account: usize) -> Vec<usize> {
+        let account = &self.accounts[account].name;
+        let are_its = |(_, other): &(usize, &Account)| user_in(&other.name, account).is_some();
+        self.accounts.iter().enumerate().filter(are_its).map(|(place, _)| place).collect()
+    }
+
+    /// The account's terms change what its users may spend.
+    pub fn agree_with_users(&mut self, account: usize, terms: &Terms) {
+        for place in self.users_of(account) {
+            let user = &mut self.accounts[place];
+            user.truth.agree(&terms_of(user_of(&user.name).expect("a user"), terms));
         }
     }
 
@@ -241,9 +279,14 @@ impl World {
     }
 
     fn new_request(&mut self) -> Check {
-        let account = self.rng.index(self.accounts.len());
+        let account = self.rng.index(usize::try_from(self.profile.accounts).expect("a few"));
         let node = self.rng.index(self.nodes.len());
-        let request = Request::draw(&mut self.rng, &self.profile, account, node);
+        let mut request = Request::draw(&mut self.rng, &self.profile, account, node);
+        let users = self.users_of(account);
+        if !users.is_empty() && self.rng.chance(700) {
+            let place = *self.rng.pick(&users);
+            request.user = user_of(&self.accounts[place].name).map(|user| (place, user.into()));
+        }
         self.requests.push(request);
         let request = self.requests.len() - 1;
         self.queue.put(self.at, Event::Client { request, step: Step::Ask });

@@ -242,6 +242,7 @@ impl World {
             silence: None,
             declare: false,
             bye: false,
+            cap: None,
         };
         let session = SessionId { node: "node".into(), run: 1 };
         Message { account: name.into(), session, sync: Some(sync), rates: Vec::new() }

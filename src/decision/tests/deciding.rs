@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{NOW, ask, demand, healthy, rate, taken, usd};
 use crate::decision::catalogue::GeneratedHold;
-use crate::decision::standing::{RateStanding, UserCaps, UserStanding};
+use crate::decision::standing::{RateStanding, UserStanding};
 use crate::decision::terms::Suspension;
+use crate::decision::users::{CapSource, UserCaps, UserGroup};
 use crate::decision::{
     Amounts, Ask, Charge, Credit, Decision, Demand, Denial, Month, Price, Prompt, Reason, ServiceTier, Short, Standing,
     decide,
@@ -114,24 +115,46 @@ fn each_reason_has_its_cause() {
 
 #[test]
 fn a_users_cap_is_the_override_else_the_highest_group_else_the_default() {
-    let check = |over_ride: Option<&str>, groups: &[&str], default: Option<&str>, cap: Option<&str>| {
-        let groups: Vec<Credit> = groups.iter().map(|text| usd(text)).collect();
-        let caps = UserCaps { over_ride: over_ride.map(usd), groups: &groups, default: default.map(usd) };
-        assert_eq!(caps.effective(), cap.map(usd));
-    };
-    check(Some("0"), &["5", "9"], Some("20"), Some("0"));
-    check(None, &["5", "9"], Some("20"), Some("9"));
-    check(None, &[], Some("20"), Some("20"));
+    let check =
+        |over_ride: Option<&str>, groups: &[&str], default: Option<&str>, cap: Option<(&str, CapSource<'_>)>| {
+            let mut caps = UserCaps { default: default.map(usd), ..UserCaps::default() };
+            caps.overrides.extend(over_ride.map(|cap| ("alice".into(), usd(cap))));
+            for (name, cap) in ["a", "b", "c"].iter().zip(groups) {
+                let members = ["alice".into(), "zoe".into()].into();
+                caps.groups.insert((*name).into(), UserGroup { cap: usd(cap), members });
+            }
+            caps.overrides.insert("bob".into(), usd("1000"));
+            caps.groups.insert("others".into(), UserGroup { cap: usd("1000"), members: ["bob".into()].into() });
+            let cap = cap.map(|(cap, source)| (usd(cap), source));
+            assert_eq!(caps.with_source("alice"), cap);
+            assert_eq!(caps.in_force("alice"), cap.map(|(cap, _)| cap));
+        };
+    check(Some("0"), &["5", "9"], Some("20"), Some(("0", CapSource::Override)));
+    check(None, &["5", "9"], Some("20"), Some(("9", CapSource::Group("b"))));
+    check(None, &["5", "9", "9"], None, Some(("9", CapSource::Group("b"))));
+    check(None, &["0"], Some("20"), Some(("0", CapSource::Group("a"))));
+    check(None, &[], Some("20"), Some(("20", CapSource::Default)));
     check(None, &[], None, None);
-    let user = |cap, spent, held| {
-        let user = UserStanding { cap: usd(cap), spent: usd(spent), held: usd(held) };
-        let decision = decided(ask(), |s| s.user = Some(user));
+}
+
+#[test]
+fn a_user_spends_no_more_than_the_cap_and_what_was_lent_of_it() {
+    let decide = |cap, spent, rights, pool_may_help| {
+        let user =
+            UserStanding { cap: usd(cap), spent: usd(spent), held: usd("0.1"), rights: usd(rights), pool_may_help };
+        decided(ask(), |s| s.user = Some(user))
+    };
+    assert!(matches!(decide("1", "0", "0.018", true), Decision::Admit(_)));
+    let short = Short { user: usd("0.018"), ..Short::default() };
+    assert_eq!(decide("1", "0", "0.017", true), Decision::Short(short));
+    let user = |cap, spent, rights| {
+        let decision = decide(cap, spent, rights, false);
         if let Decision::Deny(denial) = decision { Some((denial.reason, denial.affordable_max_tokens)) } else { None }
     };
-    assert_eq!(user("0", "0", "0"), Some((Reason::UserLimit, None)));
-    assert_eq!(user("1", "0.983", "0"), Some((Reason::UserLimit, Some(933))));
-    assert_eq!(user("1", "0.982", "0"), None);
-    assert_eq!(user("1", "0.5", "0.483"), Some((Reason::InFlight, None)));
+    assert_eq!(user("0", "0", "9"), Some((Reason::UserLimit, None)));
+    assert_eq!(user("1", "0.983", "9"), Some((Reason::UserLimit, Some(933))));
+    assert_eq!(user("1", "0.982", "9"), None);
+    assert_eq!(user("1", "0.5", "0.017"), Some((Reason::InFlight, None)));
 }
 
 #[test]
@@ -141,7 +164,8 @@ fn a_used_up_cap_pauses_free_models_too_and_an_empty_balance_does_not() {
     let mut standing = healthy();
     broke(&mut standing, "-1");
     assert!(matches!(decide(&free, &standing, GeneratedHold::ReserveP95, NOW), Decision::Admit(_)));
-    standing.user = Some(UserStanding { cap: nothing, spent: nothing, held: nothing });
+    standing.user =
+        Some(UserStanding { cap: nothing, spent: nothing, held: nothing, rights: nothing, pool_may_help: true });
     let Decision::Deny(denial) = decide(&free, &standing, GeneratedHold::ReserveP95, NOW) else { panic!() };
     assert_eq!(denial.reason, Reason::UserLimit);
 }
@@ -233,7 +257,7 @@ fn the_pool_is_asked_for_all_shortages_at_once() {
         s.requests = Default::default();
         s.tokens = Default::default();
     };
-    let all = Short { need: usd("0.018"), requests: 1, tokens: [1_000; 3] };
+    let all = Short { need: usd("0.018"), user: Credit::ZERO, requests: 1, tokens: [1_000; 3] };
     assert_eq!(decided(ask(), unheard), Decision::Short(all));
     // The pool has room: a chunk is asked for, in full.
     let room = Short { tokens: [0, 0, 1_000], ..Short::default() };

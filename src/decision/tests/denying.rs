@@ -18,12 +18,21 @@ const HOLD: GeneratedHold = GeneratedHold::ReserveP95;
 type Spoil = fn(&mut Standing);
 type SpoilFor = fn(&mut Standing, u64);
 
+/// A user who may spend nothing.
+const NO_CAP_LEFT: UserStanding = UserStanding {
+    cap: Credit::ZERO,
+    spent: Credit::ZERO,
+    held: Credit::ZERO,
+    rights: Credit::ZERO,
+    pool_may_help: false,
+};
+
 /// One thing that is wrong with a standing, in the order of the reasons it leads to.
 const PERMANENT: [(Reason, Spoil); 6] = [
     (Reason::AbuseBlock, |s| s.suspension = Suspension::Abuse),
     (Reason::FailedPayments, |s| s.suspension = Suspension::FailedPayments),
     (Reason::MonthlyLimit, |s| s.month.limit = Some(Credit::ZERO)),
-    (Reason::UserLimit, |s| s.user = Some(UserStanding { cap: Credit::ZERO, spent: Credit::ZERO, held: Credit::ZERO })),
+    (Reason::UserLimit, |s| s.user = Some(NO_CAP_LEFT)),
     (Reason::CreditsDepleted, |s| (s.money.rights, s.money.balance) = (Credit::ZERO, Credit::ZERO)),
     (Reason::ExceedsLimit, |s| s.tokens[2].limit.per_minute = 10),
 ];

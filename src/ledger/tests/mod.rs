@@ -11,5 +11,6 @@ mod compact;
 mod properties;
 mod protocol;
 mod scripts;
+mod users;
 mod words;
 mod world;

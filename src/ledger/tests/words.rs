@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::decision::{Credit, Usage};
 use crate::ledger::{Answer, Checked, HoldError, Verdict};
-use crate::pool::Message;
+use crate::pool::{Message, user_of};
 
 pub(super) fn told(checked: &Checked) -> String {
     match checked {
@@ -15,6 +15,9 @@ pub(super) fn told(checked: &Checked) -> String {
             let mut told = String::from("short");
             if short.need.is_positive() {
                 write!(told, " {}", short.need).unwrap();
+            }
+            if short.user.is_positive() {
+                write!(told, " user {}", short.user).unwrap();
             }
             if short.requests > 0 {
                 write!(told, " requests {}", short.requests).unwrap();
@@ -78,6 +81,7 @@ pub(super) fn said(messages: &[Message]) -> String {
     let mut words = Vec::new();
     for message in messages {
         if let Some(sync) = message.sync {
+            words.extend(user_of(&message.account).map(str::to_owned));
             words.push(
                 if sync.bye {
                     "bye"

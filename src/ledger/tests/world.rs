@@ -9,11 +9,12 @@ use super::words::{answered, duration, ended, error_word, said, told, usage, usd
 use crate::clock::{Now, Time, UnixMs};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::{FailurePolicy, Mode, Terms};
+use crate::decision::users::UserGroup;
 use crate::decision::{Ask, Catalogue, Credit, Month, Prompt, RequestId, ServiceTier};
 use crate::ledger::lease::Lease;
 use crate::ledger::{Allowance, Checked, Extended, Ledger, LedgerSettings, WithoutHold};
 use crate::pool::message::Group;
-use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId};
+use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId, user_of};
 
 pub(super) const ACCOUNT: &str = "acme";
 pub(super) const MODEL: &str = "qwen-3.8-max";
@@ -22,14 +23,18 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) pool: Option<Pool>,
     pub(super) rates: BTreeMap<Group, RatePool>,
+    pub(super) users: BTreeMap<Arc<str>, Pool>,
     pub(super) rules: PoolRules,
     pub(super) now: Now,
     paid: Credit,
-    terms: Terms,
-    versions: u64,
+    pub(super) terms: Terms,
+    pub(super) versions: u64,
     /// A round whose replies are on their way.
     late: Vec<(Now, Vec<Reply>)>,
     snapshot: Option<Pool>,
+    /// What another sidecar spent for users, and what it said last.
+    pub(super) spent_elsewhere: Credit,
+    pub(super) elsewhere_seq: u64,
 }
 
 pub(super) fn settings() -> LedgerSettings {
@@ -75,6 +80,7 @@ impl World {
             ledger: Ledger::new(settings, catalogue(), session()),
             pool: Some(Pool::new(ACCOUNT.into(), terms.clone(), &PoolRules::default(), now.unix)),
             rates: BTreeMap::new(),
+            users: BTreeMap::new(),
             rules: PoolRules::default(),
             now,
             paid: Credit::ZERO,
@@ -82,6 +88,8 @@ impl World {
             versions: 1,
             late: Vec::new(),
             snapshot: None,
+            spent_elsewhere: Credit::ZERO,
+            elsewhere_seq: 1,
         }
     }
 
@@ -131,6 +139,8 @@ impl World {
             "generation" => format!("{}", self.lease(|lease| lease.generation)),
             "sums" => self.sums(),
             "pool" => self.pool_sums(),
+            "user" => self.user_sums(rest[0]),
+            "elsewhere" => self.elsewhere(rest[0], usd(rest[1])),
             "counts" => self.counts(),
             "rate" => self.rate(),
             _ => panic!("no such event: {line}"),
@@ -157,6 +167,13 @@ impl World {
                 "line" => self.terms.credit_line = usd(value),
                 "custom" if value == "none" => self.terms.custom_limits.clear(),
                 "custom" => drop(self.terms.custom_limits.insert(MODEL.into(), [value.parse().unwrap(); 3])),
+                "cap" => self.change_caps(|caps| caps.default = (value != "none").then(|| usd(value))),
+                "group" => self.change_caps(|caps| {
+                    let (cap, members) = value.split_once(':').unwrap();
+                    let members = members.split(',').map(Box::from).collect();
+                    caps.groups.insert("group".into(), UserGroup { cap: usd(cap), members });
+                }),
+                "alice" => self.change_caps(|caps| caps.overrides.extend([("alice".into(), usd(value))])),
                 "shadow" => self.terms.shadow = value == "yes",
                 "policy" if value == "allowance" => self.terms.failure_policy = FailurePolicy::Allowance,
                 "policy" if value == "open" => self.terms.failure_policy = FailurePolicy::Open,
@@ -180,7 +197,7 @@ impl World {
         let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
         Ask {
             account: option("account=").unwrap_or(ACCOUNT),
-            user: None,
+            user: option("user="),
             model: option("model=").unwrap_or(MODEL),
             service_tier: if words.contains(&"batch") { ServiceTier::Batch } else { ServiceTier::Standard },
             prompt: Prompt::Tokens(prompt.parse().unwrap()),
@@ -275,6 +292,12 @@ impl World {
 
     fn answer(&mut self, message: &Message) -> Reply {
         let account = Arc::clone(&message.account);
+        if user_of(&account).is_some() && self.pool.is_some() {
+            let fresh = || Pool::of_user(Arc::clone(&account), &self.rules, self.now.unix);
+            let pool = self.users.entry(Arc::clone(&account)).or_insert_with(fresh);
+            let sync = message.sync.map(|sync| pool.sync(&message.session, &sync, &self.rules, self.now.unix));
+            return Reply { account, sync, rates: Vec::new() };
+        }
         let Some(pool) = self.pool.as_mut().filter(|_| *account == *ACCOUNT) else {
             let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
             return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
@@ -314,7 +337,8 @@ impl World {
     }
 
     fn settle(&self, words: &[&str], without_hold: bool) -> String {
-        let fallback = WithoutHold { model: MODEL, service_tier: ServiceTier::Standard };
+        let user = words.iter().find_map(|word| word.strip_prefix("user="));
+        let fallback = WithoutHold { model: MODEL, service_tier: ServiceTier::Standard, user };
         let fallback = without_hold.then_some(fallback);
         ended(self.ledger.settle(ACCOUNT, id_of(words[0]), usage(words[1]), fallback, self.now))
     }
@@ -391,6 +415,7 @@ impl World {
             silence: None,
             declare: false,
             bye: false,
+            cap: None,
         });
         let pool = self.pool.as_mut().unwrap();
         pool.sync(&session(), &request, &self.rules, self.now.unix).unwrap();
@@ -435,6 +460,10 @@ impl World {
         if let Some(pool) = &self.pool {
             pool.audit().unwrap();
         }
+        for pool in self.users.values() {
+            pool.audit().unwrap();
+        }
+        self.audit_users();
         let shard = self.ledger.shard_of(ACCOUNT);
         let Some(index) = shard.find(&self.ledger.rules, ACCOUNT) else { return };
         let account = shard.account(index).unwrap();

@@ -32,6 +32,7 @@ impl Asker {
             silence: None,
             declare: false,
             bye: false,
+            cap: None,
         };
         let id = SessionId { node: "node".into(), run };
         let (granted, reclaimed) = (Credit::ZERO, Credit::ZERO);

@@ -402,6 +402,7 @@ fn any_request() -> impl Strategy<Value = SyncRequest> {
                 silence,
                 declare,
                 bye,
+                cap: None,
             }
         },
     )

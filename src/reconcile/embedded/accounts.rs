@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::file::{ACCOUNTS, EVENTS, PURCHASES, failed};
+use super::file::{ACCOUNTS, EVENTS, PURCHASES, USERS, failed};
 use super::outbox::look_at;
 use super::records::{Receipt, decode, encode};
 use super::state::{Kept, State};
@@ -14,8 +14,8 @@ use crate::clock::{Now, UnixMs};
 use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
-use crate::pool::{Pool, Summary};
-use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, Rules, StoreError};
+use crate::pool::{Pool, Summary, pool_of_user, user_in, user_of};
+use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, Rules, StoreError, UserRecord};
 
 pub(super) fn create(
     state: &mut State,
@@ -76,14 +76,37 @@ pub(super) fn list(
         .collect()
 }
 
+/// Users of an account, in order of name.
+pub(super) fn users(
+    database: &Database,
+    time: UnixMs,
+    account: &str,
+    after: &str,
+    max: usize,
+) -> Result<Vec<UserRecord>, StoreError> {
+    let read = database.begin_read().map_err(failed)?;
+    let users = read.open_table(USERS).map_err(failed)?;
+    let from = pool_of_user(account, after);
+    let mut listed = Vec::new();
+    for row in users.range::<&str>((Bound::Excluded(&*from), Bound::Unbounded)).map_err(failed)?.take(max) {
+        let (name, pool) = row.map_err(failed)?;
+        let Some(user) = user_in(name.value(), account) else { break };
+        let pool: Pool = decode(pool.value(), name.value())?;
+        listed.push(UserRecord::of(user.into(), &record(pool.summary(time))));
+    }
+    Ok(listed)
+}
+
 /// Compares the sums of every account with its records.
 pub(super) fn audit(database: &Database) -> Result<Audited, StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
+    let users = read.open_table(USERS).map_err(failed)?;
     let mut audited = Audited::default();
-    for row in accounts.iter().map_err(failed)? {
+    for row in accounts.iter().map_err(failed)?.chain(users.iter().map_err(failed)?) {
         let (account, pool) = row.map_err(failed)?;
-        audited.accounts += 1;
+        let count = if user_of(account.value()).is_some() { &mut audited.users } else { &mut audited.accounts };
+        *count += 1;
         let wrong = match decode::<Pool>(pool.value(), account.value()) {
             Ok(pool) => pool.audit().err().map(|drift| drift.to_string()),
             Err(error) => Some(error.to_string()),

@@ -12,6 +12,8 @@ use crate::reconcile::store::StoreError;
 
 /// Pools by account.
 pub(super) const ACCOUNTS: TableDefinition<&str, &[u8]> = TableDefinition::new("accounts");
+/// Pools of users with a cap, by their name: those of an account stand together.
+pub(super) const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 /// Rate buckets by account and group.
 pub(super) const RATES: TableDefinition<(&str, &[u8]), &[u8]> = TableDefinition::new("rates");
 /// API keys by digest.
@@ -114,6 +116,7 @@ fn begin(database: &Database, missing: Missing) -> Result<Option<u64>, redb::Err
     let write = database.begin_write()?;
     write.open_table(META)?.insert(SCHEMA, SCHEMA_VERSION)?;
     write.open_table(ACCOUNTS)?;
+    write.open_table(USERS)?;
     write.open_table(RATES)?;
     write.open_table(KEYS)?;
     write.open_table(KEYS_OF)?;

@@ -13,7 +13,9 @@ use redb::Database;
 use tokio::task::spawn_blocking;
 
 use super::outbox::{Outbox, Take, Taken};
-use super::store::{AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError};
+use super::store::{
+    AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError, UserRecord,
+};
 use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
@@ -174,6 +176,13 @@ impl Store for Embedded {
         self.step(move |inner| {
             let time = inner.change(|state, _, now| Ok(state.time(now)))?;
             inner.look_up(|database| accounts::list(database, time, after.as_deref(), max))
+        })
+    }
+
+    fn users(&self, account: Arc<str>, after: Arc<str>, max: usize) -> Pending<'_, Vec<UserRecord>> {
+        self.step(move |inner| {
+            let time = inner.change(|state, _, now| Ok(state.time(now)))?;
+            inner.look_up(|database| accounts::users(database, time, &account, &after, max))
         })
     }
 

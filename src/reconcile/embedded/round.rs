@@ -23,7 +23,7 @@ pub(super) fn exchange(
     let mut changed = BTreeSet::new();
     let mut replies = Vec::with_capacity(messages.len());
     for message in messages {
-        let (reply, is_covered) = match state.load(database, &message.account) {
+        let (reply, is_covered) = match state.load_or_begin(database, &message.account, (&rules.pool, time)) {
             Ok(Some(kept)) => answer(kept, message, rules, time),
             Ok(None) => (refuse(message, Refusal::NoSuchAccount), false),
             Err(StoreError::Corrupt(detail)) => {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::file::{ACCOUNTS, CLAIMS, EVENTS, LAST_EVENT, META, RATES, STORE_TIME, failed};
+use super::file::{ACCOUNTS, CLAIMS, EVENTS, LAST_EVENT, META, RATES, STORE_TIME, USERS, failed};
 use super::outbox;
 use super::records::{decode, encode, group_key, group_of};
 use crate::clock::{Now, Time, UnixMs};
 use crate::pool::message::{Event, Group};
-use crate::pool::{Pool, RatePool};
+use crate::pool::{Pool, PoolRules, RatePool, account_of, user_of};
 use crate::reconcile::store::StoreError;
 
 /// Rate buckets are written so long after they changed: a crash forgets half a minute of tokens, which drain within a minute
@@ -86,6 +86,20 @@ impl State {
         Ok(self.accounts.get_mut(account))
     }
 
+    /// As [`State::load`]; a user of an account that is there begins with nothing spent.
+    pub fn load_or_begin(
+        &mut self,
+        database: &Database,
+        name: &Arc<str>,
+        (rules, now): (&PoolRules, UnixMs),
+    ) -> Result<Option<&mut Kept>, StoreError> {
+        let is_new_user = user_of(name).is_some() && self.load(database, name)?.is_none();
+        if is_new_user && self.load(database, &account_of(name).into())?.is_some() {
+            self.add(name, Pool::of_user(Arc::clone(name), rules, now));
+        }
+        self.load(database, name)
+    }
+
     /// A new account, which the next [`State::commit`] has to write.
     pub fn add(&mut self, account: &Arc<str>, pool: Pool) {
         self.accounts.insert(Arc::clone(account), Kept { pool, rates: BTreeMap::new() });
@@ -155,11 +169,13 @@ impl State {
     }
 
     fn write_pools(&mut self, write: &WriteTransaction, changed: &BTreeSet<Arc<str>>) -> Result<(), StoreError> {
-        let mut table = write.open_table(ACCOUNTS).map_err(failed)?;
+        let mut accounts = write.open_table(ACCOUNTS).map_err(failed)?;
+        let mut users = write.open_table(USERS).map_err(failed)?;
         let mut events = Vec::new();
         for account in changed {
             let kept = self.accounts.get_mut(account).expect("an account that changed is in memory");
             events.extend(kept.pool.take_events());
+            let table = if user_of(account).is_some() { &mut users } else { &mut accounts };
             table.insert(&**account, encode(&kept.pool).as_slice()).map_err(failed)?;
         }
         outbox::note(write, &events)?;
@@ -208,12 +224,16 @@ fn append(write: &WriteTransaction, events: Vec<Event>) -> Result<(), StoreError
 
 fn read(database: &Database, account: &Arc<str>) -> Result<Option<Kept>, StoreError> {
     let read = database.begin_read().map_err(failed)?;
-    let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
-    let Some(pool) = accounts.get(&**account).map_err(failed)? else {
+    let is_user = user_of(account).is_some();
+    let pools = read.open_table(if is_user { USERS } else { ACCOUNTS }).map_err(failed)?;
+    let Some(pool) = pools.get(&**account).map_err(failed)? else {
         return Ok(None);
     };
     let pool = decode(pool.value(), account)?;
     let mut rates = BTreeMap::new();
+    if is_user {
+        return Ok(Some(Kept { pool, rates }));
+    }
     let table = read.open_table(RATES).map_err(failed)?;
     for row in table.range((&**account, &[][..])..).map_err(failed)? {
         let (key, bucket) = row.map_err(failed)?;

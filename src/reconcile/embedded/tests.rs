@@ -83,6 +83,7 @@ fn sync(seq: u64, granted_known: Credit, used: Credit, want: Credit) -> SyncRequ
         silence: None,
         declare: false,
         bye: false,
+        cap: None,
     }
 }
 
@@ -131,7 +132,7 @@ fn reopening_keeps_everything_that_was_acknowledged() {
     assert_eq!(done(store.find_key(digest)).unwrap().as_deref(), Some("acme"));
     assert_eq!(done(store.keys("acme".into())).unwrap(), [key]);
     drop(store);
-    assert_eq!(audit(&bench.path()).unwrap(), Audited { accounts: 1, drifted: vec![] });
+    assert_eq!(audit(&bench.path()).unwrap(), Audited { accounts: 1, users: 0, drifted: vec![] });
 }
 
 #[test]

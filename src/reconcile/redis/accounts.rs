@@ -11,7 +11,8 @@ use super::{Call, Redis, terms};
 use crate::decision::Credit;
 use crate::decision::catalogue::tier_of;
 use crate::decision::terms::Terms;
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError};
+use crate::pool::pool_of_user;
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError, UserRecord};
 
 /// Credits are set against the version that was read. Somebody else may set some in between, but not for ever.
 const CREDIT_TRIES: u32 = 16;
@@ -43,7 +44,7 @@ pub(super) async fn list(store: &Redis, after: Option<Arc<str>>, max: usize) -> 
 
 /// The first `max` names of each bucket after `after`, all in order.
 pub(super) async fn names(store: &Redis, after: &str, max: usize) -> Result<Vec<Arc<str>>, StoreError> {
-    let args = arguments([after, &max.to_string()]);
+    let args = arguments([after, &max.to_string(), "names"]);
     let calls: Vec<Call<'_>> = (0..BUCKETS)
         .map(|bucket| Call {
             script: &store.scripts.names,
@@ -59,6 +60,39 @@ pub(super) async fn names(store: &Redis, after: &str, max: usize) -> Result<Vec<
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Users of an account that have a state, in order of name.
+pub(super) async fn users(
+    store: &Redis,
+    account: &str,
+    after: &str,
+    max: usize,
+) -> Result<Vec<UserRecord>, StoreError> {
+    let names = user_names(store, account, after, max).await?;
+    let pools: Vec<Arc<str>> = names.iter().map(|user| pool_of_user(account, user).into()).collect();
+    let calls: Vec<Call<'_>> = pools.iter().map(|pool| look_up(store, pool)).collect();
+    let mut users = Vec::new();
+    for ((user, pool), answer) in names.into_iter().zip(&pools).zip(store.connection.run(&calls).await?) {
+        match kept(pool, answer) {
+            Ok(kept) => users.push(UserRecord::of(user, &kept.record())),
+            // Its keys are gone since its name was noted.
+            Err(StoreError::NoSuchAccount(_)) => users.push(UserRecord::idle(user)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(users)
+}
+
+/// The first `max` users of an account after `after`.
+pub(super) async fn user_names(
+    store: &Redis,
+    account: &str,
+    after: &str,
+    max: usize,
+) -> Result<Vec<Arc<str>>, StoreError> {
+    let args = arguments([after, &max.to_string(), &format!("u:{account}")]);
+    values(store.run(store.call(&store.scripts.names, account, args)).await?)?.map(|value| name(&value)).collect()
 }
 
 pub(super) async fn configure(

@@ -37,6 +37,7 @@ const MALFORMED: &[&str] = &[
     "seed",
     "returned more than was granted or charged",
     "burst seconds",
+    "cap",
 ];
 
 /// One answer of a round, or the refusal in its place.

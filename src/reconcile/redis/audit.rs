@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use super::accounts::{arguments, refused};
+use super::accounts::{arguments, refused, user_names};
 use super::answer::{Answer, list as values, name, text};
 use super::layout::BUCKETS;
 use super::packed::Numbers;
 use super::state::Kept;
 use super::{Call, Redis};
 use crate::decision::Credit;
-use crate::pool::{Drift, SessionId};
+use crate::pool::{Drift, SessionId, pool_of_user, user_of};
 use crate::reconcile::store::{Audited, StoreError};
 
 /// Accounts that are read in one pipeline.
@@ -34,6 +34,9 @@ pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
         loop {
             let accounts = names(store, bucket, &after).await?;
             audit_some(store, &accounts, &mut audited).await?;
+            for account in &accounts {
+                audit_users(store, account, &mut audited).await?;
+            }
             match accounts.last() {
                 Some(last) if accounts.len() == ACCOUNTS_MAX => after = Arc::clone(last),
                 Some(_) | None => break,
@@ -46,18 +49,36 @@ pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
 
 /// The first names of a bucket after `after`.
 async fn names(store: &Redis, bucket: u16, after: &str) -> Result<Vec<Arc<str>>, StoreError> {
-    let args = arguments([after, &ACCOUNTS_MAX.to_string()]);
+    let args = arguments([after, &ACCOUNTS_MAX.to_string(), "names"]);
     let names = Call { script: &store.scripts.names, keys: vec![store.layout.bucket(bucket)], args };
     values(store.run(names).await?)?.map(|value| name(&value)).collect()
+}
+
+/// As for accounts: some users of one at a time.
+async fn audit_users(store: &Redis, account: &str, audited: &mut Audited) -> Result<(), StoreError> {
+    let mut after = Arc::from("");
+    loop {
+        let users = user_names(store, account, &after, ACCOUNTS_MAX).await?;
+        let pools: Vec<Arc<str>> = users.iter().map(|user| pool_of_user(account, user).into()).collect();
+        audit_some(store, &pools, audited).await?;
+        match users.last() {
+            Some(last) if users.len() == ACCOUNTS_MAX => after = Arc::clone(last),
+            Some(_) | None => return Ok(()),
+        }
+    }
 }
 
 async fn audit_some(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
     let look_up = |account: &Arc<str>| store.call(&store.scripts.account, account, arguments([account, "1"]));
     let calls: Vec<Call<'_>> = accounts.iter().map(look_up).collect();
     for (account, answer) in accounts.iter().zip(store.connection.run(&calls).await?) {
-        audited.accounts += 1;
+        let is_user = user_of(account).is_some();
+        let count = if is_user { &mut audited.users } else { &mut audited.accounts };
+        *count += 1;
         let wrong = match drift_of(account, answer) {
             Ok(None) => continue,
+            // A user's keys may be gone while its name is not.
+            Err(StoreError::NoSuchAccount(_)) if is_user => continue,
             Ok(Some(drift)) => drift.to_string(),
             Err(error) => error.to_string(),
         };

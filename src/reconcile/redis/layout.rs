@@ -1,6 +1,7 @@
 //! Where things stand: buckets of accounts, each with a tag of its own, so that a cluster keeps what belongs together.
 
 use super::super::store::{Heard, KeyDigest};
+use crate::pool::account_of;
 
 /// Accounts are spread over so many buckets; scripts see one of them at a time.
 pub(super) const BUCKETS: u16 = 1_024;
@@ -42,9 +43,9 @@ pub(super) fn slot_of(key: &str) -> u16 {
     crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
 }
 
-/// Which bucket an account is in.
+/// Which bucket an account is in, with its users.
 pub(super) fn bucket_of(account: &str) -> u16 {
-    crc16(account.as_bytes()) % BUCKETS
+    crc16(account_of(account).as_bytes()) % BUCKETS
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -93,6 +94,7 @@ mod tests {
     fn the_checksum_is_the_one_of_redis_cluster() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert!(bucket_of("acme") < BUCKETS);
+        assert_eq!(bucket_of("acme/alice"), bucket_of("acme"));
         assert_eq!(slot_of("tollgate:{123456789}:k"), 0x31c3);
         assert_eq!(slot_of("123456789"), 0x31c3);
     }

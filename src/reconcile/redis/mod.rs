@@ -20,6 +20,7 @@ use redis::RedisError;
 use super::outbox::{Outbox, Take, Taken};
 use super::store::{
     AccountRecord, Audited, Fault, Heard, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError,
+    UserRecord,
 };
 use crate::clock::Clock;
 use crate::decision::catalogue::TierRule;
@@ -38,6 +39,7 @@ mod cluster;
 mod connection;
 mod events;
 mod faults;
+mod inlined;
 mod inspect;
 mod keys;
 mod layout;
@@ -168,6 +170,10 @@ impl Store for Redis {
 
     fn accounts(&self, after: Option<Arc<str>>, max: usize) -> Pending<'_, Vec<AccountRecord>> {
         Box::pin(accounts::list(self, after, max))
+    }
+
+    fn users(&self, account: Arc<str>, after: Arc<str>, max: usize) -> Pending<'_, Vec<UserRecord>> {
+        Box::pin(async move { accounts::users(self, &account, &after, max).await })
     }
 
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord> {

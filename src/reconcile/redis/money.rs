@@ -9,7 +9,8 @@ use super::answer::answered;
 use super::packed::{Numbers, Packed, packed};
 use super::terms;
 use crate::decision::Month;
-use crate::pool::message::View;
+use crate::decision::terms::ReclaimMode;
+use crate::pool::message::{UserCap, View};
 use crate::pool::{Refusal, SyncReply, SyncRequest};
 use crate::reconcile::store::StoreError;
 
@@ -19,6 +20,7 @@ const EXACT_MAX: u128 = 9_007_199_254_740_991;
 const DECLARE: u8 = 1;
 const BYE: u8 = 2;
 const WAS_ANSWERED: u8 = 4;
+const NANOS_PER_USD: u64 = 1_000_000_000;
 
 /// In the order of `lua/sync.lua`. Money below nothing is no request either.
 pub(super) fn request(request: &SyncRequest) -> Vec<u8> {
@@ -35,7 +37,7 @@ pub(super) fn request(request: &SyncRequest) -> Vec<u8> {
         request.used_before,
     ]
     .map(|credit| u64::try_from(credit.nanos()).unwrap_or(u64::MAX));
-    packed([
+    let mut numbers = packed([
         request.generation.into(),
         request.seq,
         used,
@@ -49,7 +51,14 @@ pub(super) fn request(request: &SyncRequest) -> Vec<u8> {
         request.terms_known,
         u64::try_from(silence).unwrap_or(u64::MAX),
         flags.into(),
-    ])
+    ]);
+    if let Some(UserCap { limit, reclaim_mode }) = request.cap {
+        let returns = u64::from(reclaim_mode == ReclaimMode::Return);
+        let nanos = u64::try_from(limit.nanos()).unwrap_or(u64::MAX);
+        // In the order of `lua/user.lua`.
+        numbers.extend(packed([request.terms_known, nanos / NANOS_PER_USD, nanos % NANOS_PER_USD, returns]));
+    }
+    numbers
 }
 
 /// The reply, or a refusal.

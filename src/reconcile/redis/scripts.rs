@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::inlined::inlined;
 use super::terms::{amount_text, tier_number};
 use crate::decision::catalogue::TierRule;
 use crate::pool::{PoolRules, RateRules};
@@ -18,6 +19,10 @@ const CLAIMS_MAX: usize = 100;
 /// Usage in USD that no account has.
 const NO_TIER_AT: u64 = 1_000_000_000_000;
 
+/// What is kept of a user with a cap goes when nothing was heard for so long: the month in which anything was spent has
+/// ended by then.
+const USER_KEEP: Duration = Duration::from_hours(40 * 24);
+
 /// Store time is the server's. Tests have another clock, which is no part of this program.
 pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
 
@@ -25,6 +30,7 @@ pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
 pub(super) const BUCKET: &str = include_str!("lua/bucket.lua");
 pub(super) const STATE: &str = include_str!("lua/state.lua");
 const MONTH: &str = include_str!("lua/month.lua");
+const NEW: &str = include_str!("lua/new.lua");
 const TERMS: &str = include_str!("lua/terms.lua");
 pub(super) const RATE: &str = include_str!("lua/rate.lua");
 const ANNOUNCE: &str = include_str!("lua/announce.lua");
@@ -32,6 +38,9 @@ const ANNOUNCE: &str = include_str!("lua/announce.lua");
 #[derive(Debug)]
 pub(super) struct Script {
     pub code: String,
+    /// As it was written, for slips to be planted in.
+    #[cfg(test)]
+    pub source: String,
     /// SHA-1 of the code, in hex.
     pub hash: String,
 }
@@ -74,17 +83,19 @@ impl Scripts {
                 include_str!("lua/lend.lua"),
                 "end",
                 STATE,
-                "local sync, cover do",
+                "local sync, cover, visit_user do",
                 MONTH,
+                NEW,
                 ANNOUNCE,
                 include_str!("lua/reap.lua"),
                 include_str!("lua/sync.lua"),
+                include_str!("lua/user.lua"),
                 include_str!("lua/cover.lua"),
                 "end",
                 include_str!("lua/exchange.lua"),
             ]),
             propose: of(&[AMOUNT, BUCKET, RATE, include_str!("lua/propose.lua")]),
-            create: of(&[AMOUNT, BUCKET, STATE, MONTH, TERMS, include_str!("lua/create.lua")]),
+            create: of(&[AMOUNT, BUCKET, STATE, MONTH, NEW, TERMS, include_str!("lua/create.lua")]),
             configure: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
             credit: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
             decline: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/decline.lua")]),
@@ -105,9 +116,15 @@ impl Scripts {
 
 impl Script {
     pub fn of(parts: &[&str]) -> Self {
-        let code = parts.join("\n");
+        let source = parts.join("\n");
+        let code = inlined(&source);
         let hash = redis::Script::new(&code).get_hash().to_owned();
-        Self { code, hash }
+        Self {
+            code,
+            #[cfg(test)]
+            source,
+            hash,
+        }
     }
 }
 
@@ -124,7 +141,7 @@ fn numbers(rules: &Rules) -> String {
     let waits: Vec<String> = pool.top_up_waits.iter().map(|wait| wait.as_millis().to_string()).collect();
     writeln!(code, "local WAITS = {{{}}}", waits.join(", ")).expect("as above");
     let tiers: Vec<String> = pool.tiers.iter().filter_map(tier).collect();
-    writeln!(code, "local TIERS, NO_TIER_AT = {{{}}}, {NO_TIER_AT}", tiers.join(", ")).expect("as above");
+    writeln!(code, "local NO_TIER_AT = {NO_TIER_AT}\nlocal TIERS = {{{}}}", tiers.join(", ")).expect("as above");
     code
 }
 
@@ -134,7 +151,7 @@ fn tier(rule: &TierRule) -> Option<String> {
     Some(format!("{{{}, {needs}, {}}}", tier_number(rule.tier), u8::from(rule.needs_billing)))
 }
 
-fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
+fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 22] {
     let nanos = |credit: crate::decision::Credit| u128::from(credit.nanos().unsigned_abs());
     [
         ("LEASE_MAX", nanos(rules.lease_max)),
@@ -158,6 +175,7 @@ fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 21] {
         ("MONTHS_KEPT", count(rules.months_kept)),
         ("DUST", nanos(rules.dust)),
         ("MINUTE", Duration::from_mins(1).as_millis()),
+        ("USER_KEEP", USER_KEEP.as_millis()),
     ]
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::answer::Answer;
+use redis::Value;
+
+use super::answer::{Answer, text};
 use super::packed::Numbers;
 use super::terms;
 use crate::clock::UnixMs;
@@ -38,7 +40,11 @@ impl Kept {
     pub fn read(account: &Arc<str>, rest: &mut Answer) -> Result<Self, StoreError> {
         let now = UnixMs(rest.whole()?);
         let mut state = rest.list()?;
-        let terms = terms::read(&rest.text()?)?;
+        let terms = match rest.value()? {
+            // A user has none of its own.
+            Value::Nil => Terms::default(),
+            written => terms::read(&text(&written)?)?,
+        };
         let limbo = rest.credit()?;
         state.pass(1)?;
         let created = UnixMs(state.whole()?);

@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::users::caps_message;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::terms::{FailurePolicy, Mode, ReclaimMode, Suspension, Terms, Tier, TokenLimits, TopUpTerms};
@@ -38,6 +39,7 @@ pub(super) fn account_message(record: AccountRecord) -> api::Account {
         month: record.month.to_string(),
         month_used: usd(record.month_used),
         topup_pending: record.topup_pending,
+        user_caps: record.terms.user_caps.map(|caps| caps_message(*caps)),
         tier: tier_message(record.tier).into(),
         balance_alert: record.terms.balance_alert.map(usd),
         reserved: record.terms.reserved.into_iter().map(|(name, credit)| (name.into(), usd(credit))).collect(),

@@ -2,6 +2,7 @@
 
 use rust_decimal::Decimal;
 
+use super::users;
 use crate::decision::Credit;
 use crate::decision::terms::{FailurePolicy, Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
 use crate::reconcile::accounts::FieldFault;
@@ -9,7 +10,7 @@ use crate::transport::proto::tollgate as api;
 use crate::transport::status::faults::Faults;
 
 /// What removes an amount that may be absent.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// What else may be wrong with terms depends on it.
 pub(super) const MODE: &str = "terms.mode";
@@ -36,6 +37,13 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange, faults: &mut F
     terms.billing_profile = change.billing_profile.unwrap_or(terms.billing_profile);
     terms.shadow = change.shadow.unwrap_or(terms.shadow);
     terms.top_up = top_up(terms.top_up, change.top_up, change.remove_top_up, faults);
+    let users = users::Change {
+        default: change.user_cap_default,
+        groups: change.user_groups,
+        remove_groups: change.remove_user_groups,
+        overrides: change.user_cap_overrides,
+    };
+    terms.user_caps = users::changed(terms.user_caps, users, faults);
     let alerts = alerts(terms.alert_percents.take(), change.alert_percents, change.remove_alert_percents, faults);
     terms.alert_percents = alerts;
     for name in change.remove_custom_limits {
@@ -167,6 +175,6 @@ fn unknown(field: &'static str, known: &str) -> FieldFault {
     invalid(field, format!("is not known here; send {known}"))
 }
 
-fn invalid(field: &'static str, message: String) -> FieldFault {
+pub(super) fn invalid(field: &'static str, message: String) -> FieldFault {
     FieldFault { field, message }
 }

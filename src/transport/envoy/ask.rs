@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fields::{Fields, Malformed};
 use crate::decision::{Ask, Prompt, RequestId, ServiceTier};
 use crate::transport::body::{Body, BodyFault};
-use crate::transport::identity::{Credentials, Who, identify, user_name};
+use crate::transport::identity::{Credentials, IdentitySettings, Who, identify, metadata_string, user_name};
 use crate::transport::request_id;
 use crate::transport::settings::TransportSettings;
 
@@ -64,6 +64,8 @@ pub enum Unclear {
     Body(BodyFault),
     Header(&'static str),
     UnknownServiceTier,
+    /// Who uses the account is said, and is no name: without one, no cap would bind.
+    User,
 }
 
 /// The prefix of headers that only we write.
@@ -204,7 +206,7 @@ impl<'a> Found<'a> {
     /// What is asked for: from headers where they are trusted, the rest from the body.
     pub fn wanted(&self, settings: &TransportSettings) -> Result<Wanted<'a>, Unclear> {
         let hints = &self.hints;
-        let body = self.body()?;
+        let body = self.body(&settings.identity)?;
         let model = match hints.model {
             Some(model) => {
                 Some(Cow::Borrowed(std::str::from_utf8(model).map_err(|_| Unclear::Header("x-tollgate-model"))?))
@@ -215,7 +217,7 @@ impl<'a> Found<'a> {
         let n = hint("x-tollgate-n", hints.n)?.unwrap_or(completions);
         Ok(Wanted {
             model: model.filter(|model| !model.is_empty()).ok_or(Unclear::NoModel)?,
-            user: self.user(settings, body.user),
+            user: self.user(&settings.identity, body.user)?,
             service_tier: service_tier(hints.service_tier, body.service_tier.as_deref())?,
             prompt: self.prompt()?,
             cached_tokens_hint: hint("x-tollgate-cached-tokens", hints.cached_tokens)?,
@@ -226,10 +228,13 @@ impl<'a> Found<'a> {
     }
 
     /// The body as far as it is needed. One that is not JSON does no harm where a header names the model.
-    fn body(&self) -> Result<Body<'a>, Unclear> {
+    fn body(&self, identity: &IdentitySettings) -> Result<Body<'a>, Unclear> {
         let hints = &self.hints;
         if self.body.is_empty()
-            || (hints.model.is_some() && hints.prompt_tokens.is_some() && hints.max_tokens.is_some())
+            || (hints.model.is_some()
+                && hints.prompt_tokens.is_some()
+                && hints.max_tokens.is_some()
+                && !identity.user_from_body)
         {
             return Ok(Body::default());
         }
@@ -249,12 +254,21 @@ impl<'a> Found<'a> {
         Ok(Prompt::Bytes(announced.max(seen)))
     }
 
-    /// The user that the proxy vouches for; where it vouches for none, the one that the client names.
-    fn user(&self, settings: &TransportSettings, named: Option<Cow<'a, str>>) -> Option<Cow<'a, str>> {
-        if settings.identity.user_header.is_some() {
-            return self.user.and_then(|user| user_name(user)).map(Cow::Borrowed);
+    /// The user that the proxy vouches for; where clients are believed and it vouches for none, the one that they name.
+    fn user(&self, identity: &IdentitySettings, named: Option<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Unclear> {
+        let of_proxy = identity.user_metadata.as_ref().and_then(|path| metadata_string(path, self.metadata));
+        if let Some(user) = of_proxy.filter(|user| !user.is_empty()) {
+            let name = user_name(&user).ok_or(Unclear::User)?;
+            return Ok(Some(Cow::Owned(name.to_owned())));
         }
-        named.filter(|user| user_name(user.as_bytes()).is_some())
+        if let Some(user) = self.user {
+            return user_name(user).map(|user| Some(Cow::Borrowed(user))).ok_or(Unclear::User);
+        }
+        let named = named.filter(|user| identity.user_from_body && !user.is_empty());
+        if named.as_ref().is_some_and(|user| user_name(user.as_bytes()).is_none()) {
+            return Err(Unclear::User);
+        }
+        Ok(named)
     }
 }
 
@@ -291,6 +305,9 @@ impl Unclear {
             }
             Self::Header(name) => {
                 (format!("The header {name} cannot be read"), "have the proxy send it once, as it should be")
+            }
+            Self::User => {
+                ("The user's name cannot be read".into(), "name the user in 1 to 128 bytes without control characters")
             }
             Self::UnknownServiceTier => {
                 ("The service_tier is not known".into(), "send standard, priority, fast or batch, or leave it out")

@@ -149,6 +149,8 @@ end
 
 -- Announces, once each, what has become true, by adding it to the events for the outbox.
 local function announce(account, a, events)
+  -- What a user spends is its account's to announce.
+  if string.find(account, '/', 1, true) then return end
   announce_tier(a, events)
   announce_thresholds(a, events)
   announce_low_balance(a, events)

@@ -4,11 +4,7 @@ local account, numbers, terms = ARGV[1], ARGV[2], ARGV[3]
 local time = store_time()
 if load_account(account) then return 'exists' end
 
-local a = {}
-for place = 1, LAST_PLACE do a[place] = 0 end
-a[SCHEMA], a[CREATED], a[NOW], a[TERMS_VERSION], a[DEPLETED] = SCHEMA_VERSION, time, time, 1, 1
-a[TIER], a[IS_LOW] = tonumber(ARGV[4]), 1
-a[MONTH], a[MONTHS_PAST], a[ANNOUNCED], a[PENDING] = month_of(time), {}, {}, {}
+local a = new_account(time, 1, tonumber(ARGV[4]))
 set_terms(a, numbers)
 
 save_account(account, a)

@@ -7,6 +7,7 @@
 local time = store_time()
 
 local function visit_account(account, session, request, rates)
+  if string.find(account, '/', 1, true) then return visit_user(account, session, request, time) end
   local a = load_account(account)
   if not a then return 'no such account' end
   local answers, before, covered = {}, request ~= '' and 1 or 0, 0

@@ -224,7 +224,8 @@ local function reply(visit, q, is_hungry)
     since and max(0, a[NOW] - since) or -1, a[PROMOTIONAL], a[PROMOTIONAL + 1], a[PURCHASED], a[PURCHASED + 1],
     a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID_BEFORE], a[PAID_BEFORE + 1])
   if q.terms == a[TERMS_VERSION] then return numbers end
-  return numbers .. call('GET', tag .. 'c:' .. visit.account)
+  -- A user has none of its own.
+  return numbers .. (call('GET', tag .. 'c:' .. visit.account) or '')
 end
 
 -- Writes the asker's record.

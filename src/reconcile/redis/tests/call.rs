@@ -1,9 +1,10 @@
 //! Random calls, each made twice: to the law in Rust, and to a store on a real server.
 
+mod garbled;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::Value;
 use tokio::runtime::Runtime;
 
 use super::super::accounts::arguments;
@@ -13,7 +14,7 @@ use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, BUCKET, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
-use super::chance::{rules, terms};
+use super::chance::{cap, rules, terms};
 use super::dice::Dice;
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
@@ -22,8 +23,8 @@ use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
 use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, Reservation, StepProposal};
-use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId};
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store, StoreError};
+use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId, account_of};
+use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store, StoreError, UserRecord};
 
 /// A loaded machine is slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,13 +33,12 @@ pub(super) const CLOCK: &str = "local function store_time() return tonumber(redi
 /// 2026-10-05T14:40:00Z.
 pub(super) const START: u64 = 1_791_211_200_000;
 /// The last has characters that mean something to keys, patterns and scripts.
-pub(super) const ACCOUNTS: &[&str] = &["tiny", "dollars", "huge", "über {3} %d:a b\\"];
-const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200];
+pub(super) const ACCOUNTS: &[&str] =
+    &["tiny", "dollars", "huge", "über {3} %d:a b\\", "dollars/alice", "huge/b/ö", "über {3} %d:a b\\/%d {3}"];
+const SCALES: &[i64] = &[40, 3_000_000_000, 1 << 49, 200, 3_000_000_000, 1 << 49, 200];
+/// The first of them are accounts, the others users of accounts.
+const USERS_FROM: usize = 4;
 const NODES: &[&str] = &["node", "node-b", "node b", "n", "zoë"];
-
-/// Numbers that no request may have at any place, and that no type of ours allows at most of them.
-const GARBAGE: &[i64] =
-    &[-1, i64::MIN, i64::MAX, 1 << 62, (1 << 53) + 1, 1 << 53, -(1 << 53), i64::from_le_bytes(1.5_f64.to_le_bytes())];
 
 pub struct World {
     pub(super) dice: Dice,
@@ -106,9 +106,9 @@ impl World {
 
     /// Replaces a piece of the scripts. False where there is no such piece.
     pub fn mutate(&mut self, right: &str, slip: &str) -> bool {
-        let code = &self.store.scripts.exchange.code;
-        let is_there = code.contains(right);
-        self.store.scripts.exchange = Script::of(&[&code.replace(right, slip)]);
+        let source = &self.store.scripts.exchange.source;
+        let is_there = source.contains(right);
+        self.store.scripts.exchange = Script::of(&[&source.replace(right, slip)]);
         is_there
     }
 
@@ -182,10 +182,14 @@ impl World {
         let now = self.time();
         let (account, guest, tenants) = &mut self.guests[who];
         let wants_money = !self.dice.once_in(4);
-        let sync = wants_money.then(|| guest.ask(&mut self.dice, SCALES[*account], now));
+        let mut sync = wants_money.then(|| guest.ask(&mut self.dice, SCALES[*account], now));
+        let is_user = USERS_FROM <= *account;
+        if let Some(sync) = sync.as_mut().filter(|_| is_user) {
+            sync.cap = Some(cap(&mut self.dice, SCALES[*account]));
+        }
         let mut rates = Vec::new();
         for tenant in tenants {
-            if self.dice.once_in(3) {
+            if self.dice.once_in(3) && !is_user {
                 rates.push(tenant.ask(&mut self.dice));
             }
         }
@@ -211,6 +215,9 @@ impl World {
     fn expect(&mut self, message: &Message) -> Reply {
         let (now, index) = (self.time(), place(&message.account));
         let account = message.account.clone();
+        if let Err(refusal) = self.begin_user(message, index) {
+            return Reply { account, sync: Some(Err(refusal)), rates: Vec::new() };
+        }
         if !self.pools.contains_key(&index) {
             let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
             return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
@@ -221,6 +228,19 @@ impl World {
         pool.cover(&rates, &self.rules.pool, now);
         let sync = message.sync.map(|request| pool.sync(&message.session, &request, &self.rules.pool, now));
         Reply { account, sync, rates }
+    }
+
+    /// A user of an account that is there begins with the first message that is taken; why this one is not.
+    fn begin_user(&mut self, message: &Message, index: usize) -> Result<(), Refusal> {
+        let parent = place(account_of(&message.account));
+        let is_known = self.pools.contains_key(&index) || !self.pools.contains_key(&parent);
+        if let Some(request) = message.sync.filter(|_| index != parent && !is_known) {
+            let (name, now, rules) = (message.account.clone(), self.time(), &self.rules.pool);
+            let pool = Pool::of_user(name, rules, now);
+            pool.clone().sync(&message.session, &request, rules, now)?;
+            self.pools.insert(index, pool);
+        }
+        Ok(())
     }
 
     fn expect_rate(&mut self, index: usize, session: &SessionId, request: &RateRequest) -> Result<RateReply, Refusal> {
@@ -266,57 +286,6 @@ impl World {
             let args = texts.map(String::into_bytes).collect();
             let dump = self.runtime.block_on(self.store.run(self.store.call(&self.dump_rates, ACCOUNTS[*index], args)));
             assert_eq!(buckets::of_dump(dump.unwrap(), &self.rules.rate), buckets::of_pool(bucket), "{group:?}");
-        }
-    }
-
-    /// A request that is no request: refused, and by the name of the number where it is one of the law's.
-    fn garble(&mut self) {
-        let who = usize::try_from(self.dice.below(self.guests.len() as u64)).unwrap();
-        let (now, scale) = (self.time(), SCALES[self.guests[who].0]);
-        let (account, guest, _) = &self.guests[who];
-        let mut request = guest.clone().ask(&mut self.dice, scale, now);
-        request.seq += 1 << 30;
-        let names = [
-            "generation",
-            "seq",
-            "used",
-            "returned",
-            "granted",
-            "reclaimed",
-            "want",
-            "need",
-            "month",
-            "used before this month",
-            "terms",
-            "silence",
-            "flags",
-        ];
-        let mut sync = money::request(&request);
-        let field = usize::try_from(self.dice.below(names.len() as u64)).unwrap();
-        sync[field * 8..field * 8 + 8].copy_from_slice(&self.dice.one(GARBAGE).to_le_bytes());
-        let is_cut = self.dice.once_in(6);
-        if is_cut {
-            sync.resize(usize::try_from(1 + self.dice.below(2 * sync.len() as u64)).unwrap(), 0);
-        }
-        let session = round::session_name(&guest.id);
-        let args = vec![ACCOUNTS[*account].into(), session.into(), sync.clone(), "0".into()];
-        let call = self.store.call(&self.store.scripts.exchange, ACCOUNTS[*account], args);
-        let answer = self.runtime.block_on(self.store.run(call)).unwrap();
-        self.calls += 1;
-        let Value::Array(answers) = answer else { panic!("{answer:?}") };
-        if !self.pools.contains_key(account) {
-            return assert_eq!(text(&answers[0]).unwrap(), "no such account");
-        }
-        let Value::SimpleString(refusal) = &answers[0] else { panic!("{sync:?} was taken: {answers:?}") };
-        assert!(refusal.starts_with("malformed: "), "{sync:?}: {refusal}");
-        let negative = request.used.min(request.want).min(request.need) < Credit::ZERO;
-        if is_cut && sync.len() != names.len() * 8 {
-            return assert_eq!(refusal, "malformed: request");
-        }
-        if !negative {
-            // Something else may be wrong with it already, and money is looked at first.
-            let told = names.iter().position(|name| *refusal == format!("malformed: {name}"));
-            assert!(told.is_some_and(|told| told <= field || !(2..=7).contains(&field)), "{sync:?}: {refusal}");
         }
     }
 
@@ -466,9 +435,19 @@ impl World {
         assert_eq!(self.runtime.block_on(self.store.audit()).unwrap().drifted, []);
         let listed = self.runtime.block_on(self.store.accounts(None, 100)).unwrap();
         let names: Vec<&str> = listed.iter().map(|record| &*record.account).collect();
-        let mut expected: Vec<&str> = self.pools.keys().map(|index| ACCOUNTS[*index]).collect();
+        let known = |index: &usize| ACCOUNTS[*index];
+        let mut expected: Vec<&str> = self.pools.keys().filter(|index| **index < USERS_FROM).map(known).collect();
         expected.sort_unstable();
         assert_eq!(names, expected);
+        for (index, pool) in self.pools.iter().filter(|(index, _)| USERS_FROM <= **index) {
+            let (account, user) = ACCOUNTS[*index].split_once('/').unwrap();
+            let users = self.runtime.block_on(self.store.users(account.into(), "".into(), 10)).unwrap();
+            let summary = record(pool, self.time());
+            assert_eq!(
+                users,
+                [UserRecord { user: user.into(), month_used: summary.month_used, leased: summary.leased }]
+            );
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::dice::Dice;
 use crate::decision::Credit;
 use crate::decision::catalogue::TierRule;
 use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
+use crate::pool::message::UserCap;
 use crate::reconcile::store::Rules;
 
 pub fn terms(dice: &mut Dice, scale: i64) -> Terms {
@@ -63,4 +64,9 @@ fn tiers(scale: i64) -> Vec<TierRule> {
         ceiling_percent: None,
     };
     paid.into_iter().chain([(Tier::Unlimited, None)]).map(rule).collect()
+}
+
+pub fn cap(dice: &mut Dice, scale: i64) -> UserCap {
+    let limit = *dice.one(&[0, scale, scale / 2, Credit::MAX.nanos()]);
+    UserCap { limit: Credit::from_nanos(limit), reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]) }
 }

@@ -41,6 +41,7 @@ impl Guest {
             silence: None,
             declare: false,
             bye: false,
+            cap: None,
         };
         Self { id, said, heard: None, granted: 0, reclaimed: 0 }
     }

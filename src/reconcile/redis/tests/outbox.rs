@@ -51,6 +51,7 @@ impl Bench<'_> {
             silence: None,
             declare: false,
             bye: false,
+            cap: None,
         };
         let session = SessionId { node: "node".into(), run: 1 };
         let message = Message { account: account.into(), session, sync: Some(sync), rates: Vec::new() };

@@ -10,7 +10,7 @@ use super::super::answer::{Answer, list, text, whole};
 use super::super::packed::Numbers;
 use super::super::terms::tier_of_number;
 use crate::decision::Credit;
-use crate::decision::terms::{Terms, Tier};
+use crate::decision::terms::{Mode, ReclaimMode, Terms, Tier};
 use crate::pool::Pool;
 use crate::pool::message::Event;
 
@@ -81,7 +81,10 @@ pub fn of_pool(pool: &Pool) -> State {
 pub fn of_dump(account: &str, dump: Value) -> State {
     let mut dump = list(dump).unwrap();
     let mut state = dump.list().unwrap();
-    let terms = serde_json::from_str(&dump.text().unwrap()).unwrap();
+    let terms = match dump.value().unwrap() {
+        Value::Nil => None,
+        written => Some(serde_json::from_str(&text(&written).unwrap()).unwrap()),
+    };
     let sessions = records(dump.list().unwrap());
     check_lists(&sessions, &mut dump);
     let mut next = || state.number().unwrap().try_into().unwrap();
@@ -99,7 +102,9 @@ pub fn of_dump(account: &str, dump: Value) -> State {
     let bought = state.credit().unwrap();
     let pending = pending(account, state.list().unwrap());
     // What the law looks at of the terms, and when the first record ends.
-    state.pass(15 + 1).unwrap();
+    let of_terms: Vec<Value> = (0..15).map(|_| state.value().unwrap()).collect();
+    let terms = terms.unwrap_or_else(|| user_terms(&mut list(Value::Array(of_terms)).unwrap()));
+    state.pass(1).unwrap();
     let (paid_before, tier) = (state.credit().unwrap(), tier_of_number(state.whole().unwrap()).unwrap());
     state.pass(2).unwrap();
     let low = state.is_set().unwrap();
@@ -128,6 +133,15 @@ pub fn of_dump(account: &str, dump: Value) -> State {
         ops,
         events: Vec::new(),
     }
+}
+
+/// What a user's state says of the terms: its cap.
+fn user_terms(state: &mut Answer) -> Terms {
+    let (suspended, returns) = (state.is_set().unwrap(), state.is_set().unwrap());
+    let (credit_line, kind, limit) = (state.credit().unwrap(), state.number().unwrap(), state.credit().unwrap());
+    assert!(!suspended && kind == 1, "a cap pauses");
+    let reclaim_mode = if returns { ReclaimMode::Return } else { ReclaimMode::Limbo };
+    Terms { mode: Mode::Postpaid, credit_line, monthly_limit: Some(limit), reclaim_mode, ..Terms::default() }
 }
 
 fn past(mut flat: Answer) -> Vec<(u32, Credit)> {

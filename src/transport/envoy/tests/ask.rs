@@ -67,8 +67,13 @@ fn check(settings: &TransportSettings, headers: &[(&str, &str)], body: &str, exp
 fn strangers_headers_say_nothing_about_the_ask() {
     let body = r#"{"model":"m","max_tokens":9,"user":"u","n":2,"service_tier":"priority"}"#;
     let size = u64::try_from(body.len()).unwrap();
-    let said = |prompt| Ok(("m", Some("u"), ServiceTier::Priority, Prompt::Bytes(prompt), None, Some(9), 2));
+    let said = |prompt| Ok(("m", None, ServiceTier::Priority, Prompt::Bytes(prompt), None, Some(9), 2));
     let settings = TransportSettings::default();
+    let believing = IdentitySettings { user_from_body: true, ..IdentitySettings::default() };
+    let believing = TransportSettings { identity: believing, ..TransportSettings::default() };
+    let named = ("m", Some("u"), ServiceTier::Priority, Prompt::Bytes(size), None, Some(9), 2);
+    check(&believing, &[("x-user", "v")], body, Ok(named));
+    check(&believing, &[], r#"{"model":"m","user":"\u0007"}"#, Err(Unclear::User));
     check(&settings, &[], body, said(size));
     check(&settings, &[("content-length", "100000")], body, said(100_000));
     check(&settings, &[("content-length", "1")], body, said(size));
@@ -99,6 +104,9 @@ fn trusted_headers_say_it_and_the_body_says_the_rest() {
     check(&settings, &[("x-ai-model", "m")], body, Ok(said));
     let said = ("m", None, ServiceTier::Standard, Prompt::Bytes(3), None, None, 1);
     check(&settings, &[("x-ai-model", "m")], "PNG", Ok(said));
+    for nobody in ["", "\u{7}", &"u".repeat(129)] {
+        check(&settings, &[("x-ai-model", "m"), ("x-user", nobody)], "PNG", Err(Unclear::User));
+    }
 }
 
 #[test]
