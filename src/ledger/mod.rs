@@ -67,12 +67,11 @@ use shard::{Rules, Shard};
 
 /// How many ended holds and unknown names a sweep forgets before checks have their turn, and how often in each shard.
 const SWEEP_PIECE: usize = 512;
-const SWEEP_PIECES: usize = 64;
+const SWEEP_PIECES: usize = 2;
 /// Accounts that are visited before checks have their turn.
 const PIECE: u32 = 256;
-/// Shards for each thread that decides. Fewer stay in its cache, where each check finds most of what is not the account's;
-/// with more, it seldom waits for a lock. A thread holds one for a few per cent of its time.
-const SHARDS_PER_WORKER: usize = 4;
+/// Shards for each thread that decides: so many that it seldom waits for a lock that rounds hold.
+const SHARDS_PER_WORKER: usize = 128;
 const SHARDS_MAX: usize = 1_024;
 
 /// Bounds of a ledger. Each limit is there so that no map grows with what strangers send.
