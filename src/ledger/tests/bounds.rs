@@ -7,7 +7,7 @@ use crate::ledger::LedgerSettings;
 
 #[test]
 fn unknown_names_are_bounded_and_forgotten() {
-    let mut world = World::with(LedgerSettings { unknown_max: 8, accounts_max: 16, ..settings() });
+    let mut world = World::with(LedgerSettings { unknown_max: 8, accounts_max: 16, workers: 0, ..settings() });
     for name in 0..100 {
         world.event(&format!("ask r1 10+10 account=a{name}"));
         world.event("round");
