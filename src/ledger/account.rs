@@ -20,7 +20,8 @@ use crate::pool::user_of;
 /// How long a refusal of the pool is believed, so that a flood of asks that cannot be paid costs it nothing.
 const REFUSAL_KEEP: Duration = Duration::from_secs(1);
 
-/// Everything about one account, or one user with a cap. An account that is not loaded yet has no terms; only what waits for it counts.
+/// Everything about one account, or one user with a cap. An account that is not loaded yet has no terms; only what waits for
+/// it counts.
 ///
 /// There are many, most of them idle: what follows from something else is not kept, and what few have is boxed.
 #[derive(Clone, Debug)]

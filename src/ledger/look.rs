@@ -56,7 +56,7 @@ impl Shard {
     pub(super) fn inspect(&self, rules: &Rules, name: &str, now: Time) -> Option<Here> {
         let index = self.find(rules, name)?;
         let mut account = self.as_found_next(index, now)?;
-        let opened = self.holds.open_of(index).filter(|hold| !hold.is_past(now)).map(|hold| hold.age(now));
+        let opened = self.holds.open_of(index).filter(|hold| !hold.is_found_past(now)).map(|hold| hold.age(now));
         let mut keys: Vec<RateKey> = Vec::new();
         keys.extend(account.rates.iter().flat_map(|rates| rates.models()).map(|model| model.key));
         let rates = |account: &mut Account, key| standing(account, rules, &nothing_of(key), false, now);
@@ -86,7 +86,7 @@ impl Shard {
         let mut account = self.account(index)?.clone();
         account.roll_over(now);
         if account.open > 0 {
-            for hold in self.holds.open_of(index).filter(|hold| hold.is_past(now)) {
+            for hold in self.holds.open_of(index).filter(|hold| hold.is_found_past(now)) {
                 hold.clone().end(&mut account, End::Expired, None, now);
             }
         }

@@ -66,8 +66,8 @@ use propose::Facts;
 use shard::{Rules, Shard};
 
 /// How many ended holds and unknown names a sweep forgets before checks have their turn, and how often in each shard.
-const SWEEP_PIECE: usize = 512;
-const SWEEP_PIECES: usize = 2;
+const SWEEP_PIECE: usize = 64;
+const SWEEP_PIECES: usize = 16;
 /// Accounts that are visited before checks have their turn.
 const PIECE: u32 = 256;
 /// Shards for each thread that decides: so many that it seldom waits for a lock that rounds hold.

@@ -45,13 +45,13 @@ pub(super) struct Rules {
 
 /// Where an account is, with half the hash of its name: a table that grows while everybody waits reads no account for it.
 #[derive(Clone, Copy)]
-struct Place {
+struct Slot {
     half: u32,
     index: u32,
 }
 
 pub(super) struct Shard {
-    table: hashbrown::HashTable<Place>,
+    table: hashbrown::HashTable<Slot>,
     pub(super) accounts: Pages<Account>,
     pub(super) holds: Holds,
     pub(super) open: Tally,
@@ -129,17 +129,18 @@ impl Shard {
     }
 
     pub(super) fn find_user(&self, hash: u64, account: &str, user: &str) -> Option<u32> {
-        let half = half_of(hash);
-        let is_named = |index| self.account(index).is_some_and(|entry| user_in(&entry.name, account) == Some(user));
-        let is_it = |place: &Place| place.half == half && is_named(place.index);
-        self.table.find(table_hash(half), is_it).map(|place| place.index)
+        self.find_named(hash, |name| user_in(name, account) == Some(user))
     }
 
     pub(super) fn find_hashed(&self, hash: u64, name: &str) -> Option<u32> {
+        self.find_named(hash, |other| *other == *name)
+    }
+
+    fn find_named(&self, hash: u64, is_named: impl Fn(&str) -> bool) -> Option<u32> {
         let half = half_of(hash);
-        let is_named = |index| self.account(index).is_some_and(|account| *account.name == *name);
-        let is_it = |place: &Place| place.half == half && is_named(place.index);
-        self.table.find(table_hash(half), is_it).map(|place| place.index)
+        let is_it =
+            |slot: &Slot| slot.half == half && self.account(slot.index).is_some_and(|account| is_named(&account.name));
+        self.table.find(table_hash(half), is_it).map(|slot| slot.index)
     }
 
     pub(super) fn account(&self, index: u32) -> Option<&Account> {
@@ -177,7 +178,7 @@ impl Shard {
     pub(super) fn add(&mut self, hash: u64, account: Account) -> u32 {
         let index = self.accounts.insert(account);
         let half = half_of(hash);
-        self.table.insert_unique(table_hash(half), Place { half, index }, |place| table_hash(place.half));
+        self.table.insert_unique(table_hash(half), Slot { half, index }, |slot| table_hash(slot.half));
         index
     }
 
@@ -217,7 +218,7 @@ impl Shard {
         let Some(account) = self.accounts.remove(index) else { return };
         assert!(account.open == 0, "holds name their account by its place");
         let hash = table_hash(half_of(rules.hash_entry(&account.name)));
-        if let Ok(entry) = self.table.find_entry(hash, |place| place.index == index) {
+        if let Ok(entry) = self.table.find_entry(hash, |slot| slot.index == index) {
             entry.remove();
         }
         if account.is_user() {
