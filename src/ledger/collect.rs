@@ -20,8 +20,6 @@ use crate::decision::rate::Limit;
 use crate::pool::message::{Group, RateRequest};
 use crate::pool::{Message, SyncRequest};
 
-/// Rates of a model that were not used for so long are forgotten.
-const RATE_KEEP: Duration = Duration::from_secs(30 * 60);
 /// A session's counters stay below this many nano-USD, then a new generation opens.
 const COUNTER_MAX: Credit = Credit::from_nanos(1 << 49);
 
@@ -91,7 +89,7 @@ fn is_unspoken(account: &Account) -> bool {
 fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     account.roll_over(now);
     if account.open == 0 {
-        account.rates.iter_mut().for_each(|rates| rates.forget_quiet(RATE_KEEP, now));
+        account.rates.take_if(|rates| !rates.forget_quiet(now));
     }
     let every = period(account, rules);
     let is_due = |at: Option<Time>| at.is_some_and(|at| at <= now);

@@ -67,11 +67,12 @@ use shard::{Rules, Shard};
 
 /// How many ended holds and unknown names a sweep forgets before checks have their turn, and how often in each shard.
 const SWEEP_PIECE: usize = 64;
-const SWEEP_PIECES: usize = 16;
-/// Accounts that are visited before checks have their turn.
+const SWEEP_PIECES: usize = 128;
+/// Accounts that are visited, and replies that are taken, before checks have their turn.
 const PIECE: u32 = 256;
-/// Shards for each thread that decides: so many that it seldom waits for a lock that rounds hold.
-const SHARDS_PER_WORKER: usize = 128;
+const REPLIES_PIECE: usize = 16;
+/// Shards for each thread that decides: so few that what every check touches of one stays in the nearest cache.
+const SHARDS_PER_WORKER: usize = 4;
 const SHARDS_MAX: usize = 1_024;
 
 /// Bounds of a ledger. Each limit is there so that no map grows with what strangers send.
@@ -238,7 +239,11 @@ impl Ledger {
         let first = u64::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
         let mut turns: Vec<u64> = (first..).take(self.shards.len()).collect();
         while messages.len() < max && !turns.is_empty() {
-            turns.retain(|turn| self.lock(*turn).collect(&self.rules, now.time, max, &mut messages));
+            turns.retain(|turn| {
+                let more = self.lock(*turn).collect(&self.rules, now.time, max, &mut messages);
+                self.give_way();
+                more
+            });
         }
         messages
     }
@@ -246,9 +251,13 @@ impl Ledger {
     /// Takes the pool's replies to messages sent at `sent`.
     pub fn apply(&self, replies: Vec<Reply>, sent: Now, now: Now) {
         let mut forgot = false;
-        for reply in replies {
+        for (taken, reply) in (1..).zip(replies) {
             let mut shard = self.shard_of_entry(&reply.account);
             forgot |= shard.apply(&self.rules, reply, Round { sent: sent.time, now });
+            drop(shard);
+            if taken % REPLIES_PIECE == 0 {
+                self.give_way();
+            }
         }
         if forgot {
             self.declare_all(now.time);
@@ -295,7 +304,9 @@ impl Ledger {
     pub fn sweep(&self, now: Now) {
         for shard in &self.shards {
             for _ in 0..SWEEP_PIECES {
-                if !lock(shard).sweep(&self.rules, now.time, SWEEP_PIECE) {
+                let more = lock(shard).sweep(&self.rules, now.time, SWEEP_PIECE);
+                self.give_way();
+                if !more {
                     break;
                 }
             }
@@ -331,8 +342,18 @@ impl Ledger {
                 end = shard.accounts.end();
                 let to = from.saturating_add(PIECE).min(end);
                 visit(&mut shard, from..to);
+                drop(shard);
+                self.give_way();
                 from = to;
             }
+        }
+    }
+
+    /// A check that waited for a lock runs now where it shares a core with whoever visits many accounts, and not when that
+    /// one's time is up, milliseconds later.
+    fn give_way(&self) {
+        if self.rules.settings.workers > 0 {
+            std::thread::yield_now();
         }
     }
 

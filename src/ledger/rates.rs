@@ -23,6 +23,19 @@ pub(super) struct ModelRate {
     pub(super) rate: Rate<3>,
 }
 
+/// Rates that were not used for so long are forgotten: what the pool lends lives for a second or two, so it would have to be
+/// asked anyway.
+const RATE_KEEP: Duration = Duration::from_secs(30);
+/// What was learned of a model's answers is kept so long.
+const LEARNED_KEEP: Duration = Duration::from_secs(30 * 60);
+
+impl ModelRate {
+    fn is_forgettable(&self, now: Time) -> bool {
+        let keep = if self.learned.p95().is_some() { LEARNED_KEEP } else { RATE_KEEP };
+        self.rate.is_quiet(keep, now)
+    }
+}
+
 impl Rates {
     pub(super) fn requests_or_new(&mut self, now: Time) -> &mut Rate<1> {
         self.requests.get_or_insert_with(|| Rate::new(now))
@@ -65,12 +78,14 @@ impl Rates {
         requests.into_iter().chain(self.models().filter_map(|model| model.rate.due_at(every, now))).min()
     }
 
-    /// Drops models that were quiet for `long`, and the room they took.
-    pub(super) fn forget_quiet(&mut self, long: Duration, now: Time) {
-        self.first.take_if(|model| model.rate.is_quiet(long, now));
-        self.more.retain(|model| !model.rate.is_quiet(long, now));
+    /// Drops what was quiet for long, and the room it took. Returns whether anything is left.
+    pub(super) fn forget_quiet(&mut self, now: Time) -> bool {
+        self.first.take_if(|model| model.is_forgettable(now));
+        self.more.retain(|model| !model.is_forgettable(now));
         self.first = self.first.take().or_else(|| self.more.pop());
         self.more.shrink_to_fit();
+        self.requests.take_if(|rate| rate.is_quiet(RATE_KEEP, now));
+        self.first.is_some() || self.requests.is_some()
     }
 
     /// Counts what is left of dead chunks as given back.

@@ -16,7 +16,7 @@ use crate::wire::{is_admitted, unique};
 
 const ACCOUNTS: u64 = 1_000_000;
 /// First checks a second.
-const LOADING: u64 = 8_000;
+const LOADING: u64 = 5_000;
 /// Checks a second of accounts that were loaded before, at the same time.
 const KNOWN: u64 = 500;
 const KNOWN_ACCOUNTS: u64 = 1_000;
@@ -31,7 +31,7 @@ pub fn measure() {
     let words = [program.display().to_string().as_str(), "--port", port, "--save", "", "--appendonly", "no", "--dir"]
         .map(str::to_owned);
     let command: Vec<String> = words.into_iter().chain([folder.path().display().to_string()]).collect();
-    let server = Process::start("1", &command, &at);
+    let server = Process::start("0", &command, &at);
     let sidecar = Sidecar::with_store("0", folder.path(), &format!("redis://{at}"), 1);
     machine::pin_self(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -450,7 +450,7 @@ fn what_denies_for_good_is_heard_again_while_asks_come() {
          terms limit=5
          wait 2s
          serve r2 1000+500 => denied monthly_limit
-         round => sync rates 2
+         round => sync rates 1
          serve r2 1000+500 => admitted $0.005 out 500",
     );
 }
