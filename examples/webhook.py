@@ -55,7 +55,7 @@ class Books:
 def buy(call: dict) -> dict:
     """Here a real one charges the customer's card, with the purchase id as the payment provider's idempotency key."""
     print(f"buys {call['amount']} {call['currency']} for {call['account']} ({call['purchase_id']})", flush=True)
-    return {"status": "succeeded", "purchase_id": call["purchase_id"]}
+    return {"status": "succeeded", "purchase_id": call["purchase_id"], "reference": f"example {call['purchase_id']}"}
 
 
 def hear(call: dict) -> dict:

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::clock::Clock;
 use crate::pool::message::Wanted;
 use crate::reconcile::outbox::{Outbox, Take, Taken, Waiting};
-use crate::reconcile::store::{CreditKind, Purchase, StoreError};
+use crate::reconcile::store::{CreditKind, Papers, Purchase, StoreError};
 use crate::telemetry;
 use alert::alert;
 use purchase::{Verdict, verdict, wait};
@@ -137,7 +137,7 @@ impl Cashier {
     async fn conclude(&self, wanted: &Wanted, verdict: Verdict) {
         let Wanted { account, key, amount, age, .. } = wanted;
         let (outcome, booked) = match verdict {
-            Verdict::Bought => ("bought", self.book(wanted).await),
+            Verdict::Bought(reference) => ("bought", self.book(wanted, reference).await),
             Verdict::Declined(reason) => {
                 tracing::warn!(%account, key, %amount, reason, "a purchase of auto top-up was declined; its owner has to mend the payment method");
                 ("declined", self.outbox.top_up_failed(account.clone(), key.clone()).await.map(drop))
@@ -155,10 +155,15 @@ impl Cashier {
         }
     }
 
-    async fn book(&self, wanted: &Wanted) -> Result<(), StoreError> {
+    async fn book(&self, wanted: &Wanted, reference: String) -> Result<(), StoreError> {
         let Wanted { account, key, amount, .. } = wanted;
-        let purchase =
-            Purchase { account: account.clone(), id: key.clone(), amount: *amount, kind: CreditKind::Purchased };
+        let purchase = Purchase {
+            account: account.clone(),
+            id: key.clone(),
+            amount: *amount,
+            kind: CreditKind::Purchased,
+            papers: Papers { reference, ..Papers::default() },
+        };
         self.outbox.add_credits(purchase).await?;
         tracing::info!(%account, key, %amount, "auto top-up bought credits");
         Ok(())

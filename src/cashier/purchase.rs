@@ -15,7 +15,8 @@ use crate::pool::message::Wanted;
 /// What came of a purchase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Bought,
+    /// With the payment provider's name for it, where one was given.
+    Bought(String),
     /// With the reason, where one was given.
     Declined(String),
     /// It may have been made or not. With what was answered.
@@ -25,6 +26,9 @@ pub(super) enum Verdict {
 /// The least and the longest wait before the same purchase is asked for again.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_mins(5);
+
+/// Characters of a reference, as where an operator gives one.
+const REFERENCE_MAX: usize = 128;
 
 /// Characters of an answer that are logged.
 const SHOWN_MAX: usize = 200;
@@ -50,6 +54,8 @@ struct Said {
     status: String,
     #[serde(default)]
     reason: String,
+    /// The payment provider's name for it, for the account's history.
+    reference: Option<String>,
     /// Which purchase it speaks of, where it says so.
     purchase_id: Option<String>,
 }
@@ -66,7 +72,10 @@ pub(super) fn verdict(wanted: &Wanted, answered: Result<Answer, CallError>) -> V
     let reason = said.as_ref().map_or_else(String::new, |said| shown(&said.reason));
     match (answer.status, said.as_ref().map(|said| said.status.as_str())) {
         (StatusCode::PAYMENT_REQUIRED, _) => Verdict::Declined(reason),
-        (status, Some("succeeded")) if status.is_success() => Verdict::Bought,
+        (status, Some("succeeded")) if status.is_success() => {
+            let reference = said.and_then(|said| said.reference).unwrap_or_default();
+            Verdict::Bought(shown(&reference).chars().take(REFERENCE_MAX).collect())
+        }
         (status, Some("declined")) if status.is_success() => Verdict::Declined(reason),
         (status, Some("pending")) if status.is_success() => Verdict::Unknown("the purchase is under way".into()),
         (status, _) => Verdict::Unknown(format!("it answered {status}{}", remedy(status))),

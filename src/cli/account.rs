@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::client::{CliError, Connection, connect};
+use super::history;
 use super::output::{Sheet, Value, table};
 use super::standing;
 use super::terms::{self, Terms};
@@ -13,8 +14,8 @@ use super::watch::watch;
 use crate::transport::proto::tollgate::accounts_client::AccountsClient;
 use crate::transport::proto::tollgate::{
     Account, AddCreditsRequest, ApiKey, CreateAccountRequest, CreateApiKeyRequest, CreditKind, GetAccountRequest,
-    InspectAccountRequest, InspectAccountResponse, ListAccountsRequest, ListApiKeysRequest, ListUsersRequest,
-    RevokeApiKeyRequest, Suspension, TermsChange, UpdateAccountRequest, User,
+    InspectAccountRequest, InspectAccountResponse, ListAccountsRequest, ListApiKeysRequest, ListHistoryRequest,
+    ListHistoryResponse, ListUsersRequest, RevokeApiKeyRequest, Suspension, TermsChange, UpdateAccountRequest, User,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -80,9 +81,27 @@ enum What {
         /// Names this purchase: repeated with the same id, it adds nothing [default: a random one]
         #[arg(long, value_name = "ID")]
         purchase_id: Option<String>,
-        /// A gift: counts for no tier
-        #[arg(long)]
+        /// What the credits are; an adjustment goes up or down and wants a note, a refund wants --refund-of
+        #[arg(long, value_name = "KIND", default_value = "purchased", value_parser = history::kind())]
+        kind: CreditKind,
+        /// A gift: counts for no tier; short for --kind promotional
+        #[arg(long, conflicts_with = "kind")]
         promotional: bool,
+        #[command(flatten)]
+        papers: history::Papers,
+    },
+    /// Show what moved an account's balance and terms of payment, newest first
+    History {
+        account: String,
+        /// At most so many lines
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// Go on behind the line of this number
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<u64>,
+        /// From the beginning
+        #[arg(long)]
+        oldest_first: bool,
     },
     /// Show one account: money, terms, leases by node, and what this sidecar holds, limits and denied
     Show {
@@ -158,10 +177,20 @@ pub async fn run(command: &AccountCommand) -> Result<String, CliError> {
         What::Set { account, terms } => accounts.change(account, &terms.change()).await.map(shown),
         What::Suspend { account, why } => accounts.suspend(account, why.suspension()).await.map(shown),
         What::Resume { account } => accounts.suspend(account, Suspension::None).await.map(shown),
-        What::Credit { account, amount, purchase_id, promotional } => {
+        What::Credit { account, amount, purchase_id, kind, promotional, papers } => {
             let id = purchase_id.clone().map_or_else(super::random_id, Ok)?;
-            let credited = accounts.credit(account, amount, &id, *promotional).await;
-            credited.map(shown).map_err(|error| error.of_purchase(&id))
+            let kind = if *promotional { CreditKind::Promotional } else { *kind };
+            let request = papers.request(account, amount, &id, kind);
+            accounts.book(request).await.map(shown).map_err(|error| error.of_purchase(&id))
+        }
+        What::History { account, limit, after, oldest_first } => {
+            let request = ListHistoryRequest {
+                account: account.clone(),
+                page_size: *limit,
+                page_token: after.map_or(String::new(), |after| after.to_string()),
+                oldest_first: *oldest_first,
+            };
+            accounts.history(request).await.map(|listed| history::list(&listed, json))
         }
         What::Show { account, watch: true, every } => {
             watch(&mut accounts, account, json, Duration::from_secs(*every)).await.map(|()| String::new())
@@ -213,12 +242,25 @@ impl Accounts {
 
     pub async fn credit(&mut self, account: &str, usd: &str, id: &str, promotional: bool) -> Result<Account, CliError> {
         let kind = if promotional { CreditKind::Promotional } else { CreditKind::Purchased };
-        let request = AddCreditsRequest {
-            account: account.to_owned(),
-            purchase_id: id.to_owned(),
-            amount: usd.to_owned(),
-            kind: kind.into(),
-        };
+        self.book(history::Papers::default().request(account, usd, id, kind)).await
+    }
+
+    /// As many lines as were asked for, page by page.
+    async fn history(&mut self, mut request: ListHistoryRequest) -> Result<ListHistoryResponse, CliError> {
+        let (most, mut entries) = (usize::try_from(request.page_size).unwrap_or(usize::MAX), Vec::new());
+        loop {
+            request.page_size = u32::try_from(most.saturating_sub(entries.len()).min(500)).expect("at most 500");
+            let page = self.client.list_history(request.clone()).await;
+            let mut page = page.map_err(|status| self.connection.explain(&status))?.into_inner();
+            entries.append(&mut page.entries);
+            if page.next_page_token.is_empty() || most <= entries.len() {
+                return Ok(ListHistoryResponse { entries, ..page });
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    async fn book(&mut self, request: AddCreditsRequest) -> Result<Account, CliError> {
         let reply = self.client.add_credits(request).await;
         self.content(reply.map(|reply| reply.into_inner().account))
     }

@@ -6,6 +6,7 @@ mod ask;
 pub mod audit;
 pub mod client;
 pub mod demo;
+mod history;
 mod output;
 mod standing;
 mod terms;

@@ -3,10 +3,11 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::output::{Sheet, Value, grouped};
+use super::history::kind_name;
+use super::output::{Sheet, Table, Value, grouped};
 use super::users::{UserTerms, cap_rows};
 use crate::transport::proto::tollgate::{
-    Account, AlertPercents, FailurePolicy, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
+    Account, AlertPercents, FailurePolicy, Lot, Mode, ReclaimMode, Suspension, TermsChange, Tier, TokenLimits, TopUp,
 };
 
 /// Terms to set; what is not named stays as it is.
@@ -182,6 +183,7 @@ pub fn sheet(account: &Account) -> Sheet {
         sheet.row("reserved", Value::text(format!("{model}: ${usd} a minute, used or lost")));
     }
     sheet.row("created", Value::text(&account.created_at));
+    sheet.table(lots(account));
     sheet
 }
 
@@ -191,13 +193,19 @@ fn money_rows(sheet: &mut Sheet, account: &Account) {
     sheet.row("credits bought", Value::usd(&account.credits_purchased));
     sheet.row("used", Value::usd(&account.used));
     sheet.row("used this month", Value::usd(&account.month_used));
-    sheet.row_if("monthly limit", account.monthly_limit.as_deref().map(Value::usd));
+    sheet.row_if("monthly limit", account.month_limit.as_deref().map(Value::usd));
     sheet.row_if("alerts at", account.alert_percents.as_ref().map(|alerts| Value::text(percents(alerts))));
     sheet.row("credit line", Value::usd(&account.credit_line));
     sheet.row("leased", Value::usd(&account.leased));
     if account.limbo != "0" {
         sheet.row("of that in limbo", Value::usd(&account.limbo));
     }
+}
+
+/// What came in and what is left of it, in the order in which usage takes from it.
+fn lots(account: &Account) -> Table {
+    let row = |lot: &Lot| vec![Value::text(kind_name(lot.kind())), Value::usd(&lot.amount), Value::usd(&lot.left)];
+    Table { name: "lots", columns: &["lot", "credits", "left"], rows: account.lots.iter().map(row).collect() }
 }
 
 fn term_rows(sheet: &mut Sheet, account: &Account) {

@@ -16,7 +16,7 @@ use crate::reconcile::accounts::Accounts;
 use crate::reconcile::bench::{Away, ask, catalogue, id, ledger, runtime, session};
 use crate::reconcile::embedded::Embedded;
 use crate::reconcile::keys::{KeySettings, Keys, digest_of};
-use crate::reconcile::store::{CreditKind, Purchase, Rules, Store};
+use crate::reconcile::store::{CreditKind, Papers, Purchase, Rules, Store};
 use crate::reconcile::{RoundSettings, Rounds};
 
 /// A whole sidecar over one store file, without its sockets.
@@ -85,7 +85,13 @@ fn with_sidecar<F: Future<Output = ()>>(test: impl FnOnce(Arc<Sidecar>, Arc<Embe
 
 fn purchase(account: &str, dollars: i64) -> Purchase {
     let amount = Credit::from_nanos(dollars * 1_000_000_000);
-    Purchase { account: account.into(), id: format!("{account}-{dollars}"), amount, kind: CreditKind::Purchased }
+    Purchase {
+        account: account.into(),
+        id: format!("{account}-{dollars}"),
+        amount,
+        kind: CreditKind::Purchased,
+        papers: Papers::default(),
+    }
 }
 
 const USED: Usage = Usage { prompt: 1_000, cached: 0, generated: 100 };

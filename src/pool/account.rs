@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::credits::{Credits, Lot};
+use super::history::{Booking, Entry, Late, Receipt, money_changes};
 use super::message::{Event, Happening, RateReply, Refusal, SessionId, View};
 use super::month::Months;
 use super::rules::PoolRules;
@@ -34,12 +36,10 @@ pub struct Pool {
     pub(super) now: UnixMs,
     pub(super) terms: Arc<Terms>,
     pub(super) terms_version: u64,
-    /// Ever credited.
-    pub(super) promotional: Credit,
-    /// Ever credited, refunds taken off.
-    pub(super) purchased: Credit,
-    /// What had been paid when credits last changed: what comes in free of charge later takes none of it away.
-    pub(super) paid_before: Credit,
+    pub(super) credits: Credits,
+    /// What had been paid when credits last changed, at least what was purchased: what comes in free of charge later takes
+    /// none of it away.
+    pub(super) paid: Credit,
     pub(super) credit_version: u64,
     /// Usage of all sessions as reported, ever, less what reservations paid for.
     pub(super) used: Credit,
@@ -59,9 +59,15 @@ pub struct Pool {
     pub(super) low: bool,
     /// As last announced.
     pub(super) tier: Tier,
+    /// What the tier allows a postpaid account as its monthly limit.
+    pub(super) limit_max: Option<Credit>,
     pub(super) oddities: Oddities,
     /// Changes taken, ever.
     pub(super) ops: u64,
+    pub(super) late: Option<Late>,
+    /// Lines of its history, ever.
+    pub(super) history: u64,
+    pub(super) entries: Vec<Entry>,
     pub(super) events: Vec<Event>,
 }
 
@@ -84,6 +90,8 @@ pub struct Summary {
     pub terms_version: u64,
     pub credits_promotional: Credit,
     pub credits_purchased: Credit,
+    /// Of each kind, promotional first.
+    pub lots: Vec<Lot>,
     pub credit_version: u64,
     pub used: Credit,
     pub leased: Credit,
@@ -94,6 +102,8 @@ pub struct Summary {
     pub tier: Tier,
     pub month: Month,
     pub month_used: Credit,
+    /// The monthly limit in force: for postpaid no more than the tier allows.
+    pub month_limit: Option<Credit>,
     /// Months that ended, oldest first.
     pub months_past: Vec<(Month, Credit)>,
     /// The purchase key of an auto top-up in flight.
@@ -120,16 +130,17 @@ pub struct Leased {
 impl Pool {
     /// An account without credits, its terms at version 1.
     pub fn new(account: Arc<str>, terms: Terms, rules: &PoolRules, now: UnixMs) -> Self {
+        let tier = tier_of(&rules.tiers, &terms, Credit::ZERO);
         Self {
             account,
             created: now,
             now,
-            tier: tier_of(&rules.tiers, &terms, Credit::ZERO),
+            tier,
+            limit_max: limit_max(rules, tier),
             terms: Arc::new(terms),
             terms_version: 1,
-            promotional: Credit::ZERO,
-            purchased: Credit::ZERO,
-            paid_before: Credit::ZERO,
+            credits: Credits::default(),
+            paid: Credit::ZERO,
             credit_version: 0,
             used: Credit::ZERO,
             leased: Credit::ZERO,
@@ -143,60 +154,43 @@ impl Pool {
             low: true,
             oddities: Oddities::default(),
             ops: 0,
+            late: None,
+            history: 0,
+            entries: Vec::new(),
             events: Vec::new(),
         }
     }
 
-    /// Sets the credits that ever came in. Taken only if `version` is newer, so a repetition adds nothing.
+    /// Books what came in or goes back. Taken only if `version` is newer, so a repetition adds nothing.
     ///
-    /// False where it was not newer. Refused where a total is negative or above [`Credit::MAX`].
-    pub fn credit(
-        &mut self,
-        version: u64,
-        promotional: Credit,
-        purchased: Credit,
-        rules: &PoolRules,
-        now: UnixMs,
-    ) -> Result<bool, Refusal> {
-        self.credit_under("", version, (promotional, purchased), rules, now)
-    }
-
-    /// As [`Pool::credit`], with the purchase's id: the one that auto top-up asked for ends the need, even where a refund in
-    /// between has left less than it was to bring.
-    pub fn credit_under(
-        &mut self,
-        purchase_id: &str,
-        version: u64,
-        (promotional, purchased): (Credit, Credit),
-        rules: &PoolRules,
-        now: UnixMs,
-    ) -> Result<bool, Refusal> {
-        let bounds = Credit::ZERO..=Credit::MAX;
-        if !bounds.contains(&promotional) || !bounds.contains(&purchased) {
-            return Err(Refusal::Malformed("credits in"));
-        }
+    /// False where it was not newer. Refused where an account cannot have as much, or as little.
+    pub fn book(&mut self, version: u64, receipt: Receipt, rules: &PoolRules, now: UnixMs) -> Result<bool, Refusal> {
+        let credits = self.credits.with(receipt.kind, receipt.amount).ok_or(Refusal::Malformed("credits in"))?;
         if version <= self.credit_version {
             return Ok(false);
         }
         self.tick(now, rules);
         // Only what is paid back lowers what was paid.
-        self.paid_before = if purchased < self.purchased { Credit::ZERO } else { self.lifetime_paid() };
-        (self.credit_version, self.promotional, self.purchased) = (version, promotional, purchased);
-        self.top_up_credited(purchase_id);
+        let before = if credits.paid() < self.credits.paid() { Credit::ZERO } else { self.lifetime_paid() };
+        (self.credit_version, self.credits, self.paid) = (version, credits, before.max(credits.paid()));
+        let id = receipt.id.clone();
+        self.keep(Booking::Credits(receipt));
+        self.top_up_credited(&id);
         self.rearm_balance_alert();
         self.changed(rules);
         Ok(true)
     }
 
     /// Replaces the terms. Taken only if `version` is newer; false where it is not.
-    ///
-    /// `terms.monthly_limit` is the limit in force: whoever stores it has capped it by the account's tier.
     pub fn configure(&mut self, version: u64, terms: Terms, rules: &PoolRules, now: UnixMs) -> bool {
         if version <= self.terms_version {
             return false;
         }
         self.tick(now, rules);
         self.top_up.configured(&self.terms, &terms);
+        if let Some(changes) = money_changes(&self.terms, &terms) {
+            self.keep(Booking::Terms(changes));
+        }
         let rearm = self.terms.balance_alert != terms.balance_alert;
         (self.terms_version, self.terms) = (version, Arc::new(terms));
         if rearm {
@@ -234,9 +228,9 @@ impl Pool {
         let month_ended = self.months.current < Month::of(now);
         View {
             balance: self.balance(),
-            promotional_gone: self.promotional <= self.used,
+            promotional_gone: self.credits.given() <= self.used,
             lifetime_paid: self.lifetime_paid(),
-            purchased: self.purchased.is_positive(),
+            purchased: self.credits.purchased.is_positive(),
             month_used: if month_ended { Credit::ZERO } else { self.months.used },
             topup_pending: self.top_up.pending.as_ref().map(|pending| elapsed(pending.since, now)),
         }
@@ -248,8 +242,9 @@ impl Pool {
             account: Arc::clone(&self.account),
             terms: Arc::clone(&self.terms),
             terms_version: self.terms_version,
-            credits_promotional: self.promotional,
-            credits_purchased: self.purchased,
+            credits_promotional: self.credits.promotional,
+            credits_purchased: self.credits.purchased,
+            lots: self.credits.lots(self.used),
             credit_version: self.credit_version,
             used: self.used,
             leased: self.leased,
@@ -259,6 +254,7 @@ impl Pool {
             tier: self.tier,
             month,
             month_used: self.view(now).month_used,
+            month_limit: self.limit_in_force(),
             months_past: self.months.past.clone(),
             topup_pending: self.top_up.pending.as_ref().map(|pending| pending.key.clone()),
             oddities: self.oddities,
@@ -289,11 +285,11 @@ impl Pool {
     /// `K`: the most that may be used in all.
     pub(super) fn credits_and_line(&self) -> Credit {
         let line = self.terms.credit_line.clamp(Credit::ZERO, Credit::MAX);
-        self.promotional.plus(self.purchased).plus(line)
+        self.credits.total().plus(line)
     }
 
     pub(super) fn balance(&self) -> Credit {
-        self.promotional.plus(self.purchased).minus(self.used)
+        self.credits.total().minus(self.used)
     }
 
     /// What is not used and not lent.
@@ -301,9 +297,9 @@ impl Pool {
         self.balance().minus(self.leased)
     }
 
-    /// The greatest of what was paid before, what was purchased, and what was used beyond promotional credit.
+    /// The greatest of what was paid before, what was purchased, and what was used beyond credit free of charge.
     pub(super) fn lifetime_paid(&self) -> Credit {
-        self.paid_before.max(self.purchased).max(self.used.minus(self.promotional))
+        self.paid.max(self.used.minus(self.credits.given()))
     }
 
     /// What may be lent at all: the least of credit and the month's room. Negative where too much is out.
@@ -322,14 +318,25 @@ impl Pool {
 
     /// The monthly limit, where it pauses and does not only alert.
     fn pausing_limit(&self) -> Option<Credit> {
-        let limit = self.terms.monthly_limit?.clamp(Credit::ZERO, Credit::MAX);
+        let limit = self.limit_in_force()?.clamp(Credit::ZERO, Credit::MAX);
         (self.terms.mode != Mode::Contract).then_some(limit)
+    }
+
+    /// The account's own monthly limit, and for postpaid no more than the tier allows.
+    pub(super) fn limit_in_force(&self) -> Option<Credit> {
+        let most = self.limit_max.filter(|_| self.terms.mode == Mode::Postpaid);
+        self.terms.monthly_limit.into_iter().chain(most).min()
     }
 
     /// Moves store time on, which never runs back, and turns the month.
     pub(super) fn tick(&mut self, now: UnixMs, rules: &PoolRules) {
         self.now = self.now.max(now);
+        self.keep_late_if_due();
+        let (month, used) = (self.months.current, self.months.used);
         if self.months.roll(Month::of(self.now), rules.months_kept) {
+            if used != Credit::ZERO {
+                self.keep(Booking::Month { month, used });
+            }
             self.announced.clear();
             self.top_up.month_turned();
         }
@@ -341,6 +348,14 @@ impl Pool {
     }
 
     pub(super) fn emit(&mut self, what: Happening) {
+        if what.is_kept() {
+            self.keep(Booking::Happened(what.clone()));
+        }
         self.events.push(Event { at: self.now, account: Arc::clone(&self.account), what });
     }
+}
+
+/// What a tier allows a postpaid account as its monthly limit.
+pub(super) fn limit_max(rules: &PoolRules, tier: Tier) -> Option<Credit> {
+    rules.tiers.iter().find(|rule| rule.tier == tier)?.monthly_limit_max
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::account::Pool;
+use super::account::{Pool, limit_max};
 use super::message::Happening;
 use super::rules::PoolRules;
 use crate::decision::Credit;
@@ -31,7 +31,9 @@ impl Pool {
     fn announce_tier(&mut self, rules: &PoolRules) {
         let to = tier_of(&rules.tiers, &self.terms, self.lifetime_paid());
         let from = std::mem::replace(&mut self.tier, to);
+        self.limit_max = limit_max(rules, to);
         if from != to {
+            self.forget_unreached_thresholds(rules);
             self.emit(Happening::TierChanged { from, to });
         }
     }
@@ -48,7 +50,7 @@ impl Pool {
 
     /// Usage counts in this month, and with the dust it comes to so many percent of the limit.
     fn is_reached(&self, percent: u32, rules: &PoolRules) -> bool {
-        let Some(limit) = self.terms.monthly_limit.filter(|_| self.months.used.is_positive()) else { return false };
+        let Some(limit) = self.limit_in_force().filter(|_| self.months.used.is_positive()) else { return false };
         let dust = if percent == 100 { rules.dust } else { Credit::ZERO };
         i128::from(limit.nanos()).saturating_mul(i128::from(percent))
             <= i128::from(self.months.used.plus(dust).nanos()).saturating_mul(100)

@@ -28,6 +28,12 @@ pub enum Drift {
     Overdrawn { session: SessionId, generation: u32, outstanding: Credit },
     #[error("a session that ended still has {outstanding} outstanding: {session:?}, generation {generation}")]
     EndedWithRights { session: SessionId, generation: u32, outstanding: Credit },
+    #[error("the history has {found} lines of {kept}")]
+    HistoryLength { kept: u64, found: u64 },
+    #[error("credits are {kept}, but the history comes to {summed}")]
+    HistoryCredits { kept: Credit, summed: Credit },
+    #[error("usage of months that ended is {kept}, but the history comes to {summed}")]
+    HistoryUsage { kept: Credit, summed: Credit },
 }
 
 impl Pool {

@@ -5,7 +5,7 @@
 //!
 //! What always holds, for every account, with `K = credits in + credit line`:
 //! `leased = sum(G - A - R - C)` over the session records, every term `>= 0`; `used = sum(A) + retired`; and a grant
-//! leaves `used + leased <= K`.
+//! leaves `used + leased <= K`. An account's balance is the sum of its history, less usage that no line tells of yet.
 #![deny(
     clippy::arithmetic_side_effects,
     clippy::float_arithmetic,
@@ -17,6 +17,8 @@
 mod account;
 mod announce;
 mod audit;
+mod credits;
+mod history;
 pub mod message;
 mod month;
 mod rate;
@@ -33,6 +35,8 @@ mod tests;
 
 pub use account::{Leased, Oddities, Pool, Summary};
 pub use audit::{Audit, Drift};
+pub use credits::{CreditKind, Credits, Lot};
+pub use history::{Booking, Entry, LATE_WAIT, Papers, Receipt, Sums, money_changes};
 pub use message::{Message, Refusal, Reply, SessionId, SyncReply, SyncRequest};
 pub use rate::RatePool;
 pub use rules::{PoolRules, RateRules};

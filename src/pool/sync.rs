@@ -93,6 +93,8 @@ impl Pool {
     fn take(&mut self, key: &Key, request: &SyncRequest, merged: Merged, rules: &PoolRules) -> bool {
         let old = self.sessions.get(key).copied().unwrap_or_default();
         let split = split(&old, request, merged.spent, self.months.current);
+        self.note_late(split.now_in);
+        self.note_late(split.earlier);
         self.months.book(&split, rules.months_kept);
         self.oddities.beyond_grant = self.oddities.beyond_grant.plus(merged.beyond);
         if merged.beyond.is_positive() {

@@ -12,6 +12,7 @@
 mod alerts;
 mod asker;
 mod chaos;
+mod history;
 mod leases;
 mod months;
 mod rates;
@@ -40,6 +41,38 @@ fn at(seconds: u64) -> UnixMs {
 
 fn hours(hours: u64) -> u64 {
     hours * 3_600
+}
+
+fn receipt(kind: CreditKind, amount: Credit) -> Receipt {
+    Receipt { kind, amount, id: "id".into(), papers: Papers::default() }
+}
+
+impl Pool {
+    /// Books what makes up the difference to these totals, under one version: less than was paid before is a refund.
+    pub(crate) fn credit(
+        &mut self,
+        version: u64,
+        promotional: Credit,
+        paid: Credit,
+        rules: &PoolRules,
+        now: UnixMs,
+    ) -> Result<bool, Refusal> {
+        let (given, bought) = (promotional.minus(self.credits.promotional), paid.minus(self.credits.paid()));
+        let mut taken = false;
+        for (kind, amount) in [
+            (CreditKind::Promotional, given),
+            (CreditKind::Purchased, bought.at_least_zero()),
+            (CreditKind::Refund, Credit::ZERO.minus(bought).at_least_zero()),
+        ] {
+            if amount != Credit::ZERO && self.credit_version < version {
+                let before = self.credit_version;
+                taken = self.book(version, receipt(kind, amount), rules, now)?;
+                self.credit_version = before;
+            }
+        }
+        self.credit_version = self.credit_version.max(version);
+        Ok(taken)
+    }
 }
 
 fn pool(credits: &str) -> Pool {

@@ -56,7 +56,7 @@ impl TopUp {
 impl Pool {
     /// Ends the pending purchase where it was made, or as much was bought. A smaller purchase by hand leaves it in flight.
     pub(super) fn top_up_credited(&mut self, purchase_id: &str) {
-        let purchased = self.purchased;
+        let purchased = self.credits.purchased;
         let is_made = |pending: &mut Pending| pending.done_at <= purchased || pending.key == purchase_id;
         let Some(pending) = self.top_up.pending.take_if(is_made) else {
             return;
@@ -116,7 +116,7 @@ impl Pool {
         };
         let amount = terms.amount;
         let key = format!("{}.{}.{}", self.account, self.credit_version, self.top_up.attempt);
-        let done_at = self.purchased.plus(amount);
+        let done_at = self.credits.purchased.plus(amount);
         self.top_up.pending = Some(Pending { key: key.clone(), since: self.now, amount, done_at });
         self.emit(Happening::TopUpNeeded { key, amount });
     }

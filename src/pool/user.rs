@@ -46,7 +46,7 @@ impl Pool {
             monthly_limit: Some(Credit::ZERO),
             ..Terms::default()
         };
-        Self { terms_version: 0, tier: Tier::None, ..Self::new(name, terms, rules, now) }
+        Self { terms_version: 0, tier: Tier::None, limit_max: None, ..Self::new(name, terms, rules, now) }
     }
 
     pub(super) fn is_user(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Rounds;
 use super::keys::{Keys, digest_of};
-use super::store::{AccountRecord, CreditKind, KeyRecord, Leased, Purchase, Store, StoreError};
+use super::store::{AccountRecord, CreditKind, History, KeyRecord, Leased, Page, Papers, Purchase, Store, StoreError};
 use crate::clock::Clock;
 use crate::decision::reserved::RESERVED_MAX;
 use crate::decision::terms::{ALERTS_MAX, Mode, Terms};
@@ -59,6 +59,9 @@ pub const STARTER_PURCHASE: &str = "starter";
 const NAME_MAX: usize = 64;
 /// Characters in a purchase id: room for the ids of payment providers.
 const PURCHASE_ID_MAX: usize = 128;
+/// Characters in a payment provider's reference, and in a note.
+const REFERENCE_MAX: usize = 128;
+const NOTE_MAX: usize = 500;
 /// Characters in a key's label.
 const LABEL_MAX: usize = 128;
 /// Accounts in one page of a list.
@@ -70,7 +73,6 @@ impl Accounts {
     /// If it fails between the two, the account exists without: add credits with the purchase id `starter`.
     pub async fn create(&self, account: &str, terms: Terms, starter: bool) -> Result<AccountRecord, AccountsError> {
         refuse(self.new_account_faults(account, &terms))?;
-        let terms = self.in_force(terms, Credit::ZERO);
         let mut record = self.store.create_account(account.into(), terms).await?;
         if starter && self.catalogue.starter_credit.is_positive() {
             record = self.store.add_credits(self.starter_credit(account)).await?;
@@ -100,19 +102,25 @@ impl Accounts {
         refuse(name_faults(account))?;
         let lifetime_paid = self.store.account(account.into()).await?.lifetime_paid;
         refuse(self.terms_faults(&terms, lifetime_paid))?;
-        let terms = self.in_force(terms, lifetime_paid);
         let record = self.store.configure(account.into(), version, terms).await?;
         self.changed(account);
         Ok(record)
     }
 
-    /// Adds credits once for each purchase id.
+    /// Books credits once for each id.
     pub async fn add_credits(&self, purchase: Purchase) -> Result<AccountRecord, AccountsError> {
-        refuse(purchase_faults(&purchase.account, &purchase.id, Some(purchase.amount)))?;
+        let Purchase { account, id, amount, kind, papers } = &purchase;
+        refuse(purchase_faults(account, id, Some(*amount), Some(*kind), papers))?;
         let account = purchase.account.clone();
         let record = self.store.add_credits(purchase).await?;
         self.changed(&account);
         Ok(record)
+    }
+
+    /// Lines of an account's history; never more than 1,000.
+    pub async fn history(&self, account: &str, page: Page) -> Result<History, AccountsError> {
+        refuse(name_faults(account))?;
+        Ok(self.store.history(account.into(), Page { max: page.max.min(PAGE_MAX), ..page }).await?)
     }
 
     /// Makes a key for an account. Only its digest is stored: show it now or never.
@@ -156,15 +164,8 @@ impl Accounts {
             id: STARTER_PURCHASE.into(),
             amount: self.catalogue.starter_credit,
             kind: CreditKind::Promotional,
+            papers: Papers { note: "starter credit".into(), ..Papers::default() },
         }
-    }
-
-    /// The terms as the pool enforces them: a postpaid account without a limit of its own gets its tier's.
-    fn in_force(&self, mut terms: Terms, lifetime_paid: Credit) -> Terms {
-        if terms.mode == Mode::Postpaid {
-            terms.monthly_limit = self.catalogue.monthly_limit(&terms, self.catalogue.tier(&terms, lifetime_paid));
-        }
-        terms
     }
 
     /// What is wrong with an account that is to be made.
@@ -286,21 +287,46 @@ pub fn name_faults(account: &str) -> Vec<FieldFault> {
     vec![fault("account", format!("must have 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -"))]
 }
 
-/// What is wrong with a purchase; an amount that could not be read has its fault already.
-pub fn purchase_faults(account: &str, id: &str, amount: Option<Credit>) -> Vec<FieldFault> {
-    let mut faults = name_faults(account);
-    faults.extend(purchase_id_faults(id));
-    if amount.is_some_and(|amount| !amount.is_positive()) {
-        faults.push(fault("amount", "must be more than 0"));
-    }
-    faults
-}
-
 fn purchase_id_faults(id: &str) -> Vec<FieldFault> {
     if id.bytes().all(|byte| byte.is_ascii_graphic()) && (1..=PURCHASE_ID_MAX).contains(&id.len()) {
         return Vec::new();
     }
     vec![fault("purchase_id", format!("must have 1 to {PURCHASE_ID_MAX} visible ASCII characters"))]
+}
+
+/// What is wrong with credits to book; an amount or a kind that could not be read has its fault already.
+pub fn purchase_faults(
+    account: &str,
+    id: &str,
+    amount: Option<Credit>,
+    kind: Option<CreditKind>,
+    Papers { refund_of, reference, note }: &Papers,
+) -> Vec<FieldFault> {
+    let mut faults = name_faults(account);
+    faults.extend(purchase_id_faults(id));
+    let is_adjustment = kind == Some(CreditKind::Adjustment);
+    if is_adjustment && amount == Some(Credit::ZERO) {
+        faults.push(fault("amount", "must not be 0; an adjustment goes up or down"));
+    }
+    if !is_adjustment && amount.is_some_and(|amount| !amount.is_positive()) {
+        faults.push(fault("amount", "must be more than 0; only an adjustment may be less"));
+    }
+    if kind == Some(CreditKind::Refund) && refund_of.is_empty() {
+        faults.push(fault("refund_of", "is missing; send the id of the purchase"));
+    }
+    if kind.is_some_and(|kind| kind != CreditKind::Refund) && !refund_of.is_empty() {
+        faults.push(fault("refund_of", "must be empty; only a refund has it"));
+    }
+    if is_adjustment && note.is_empty() {
+        faults.push(fault("note", "is missing; say why the balance is adjusted"));
+    }
+    for (field, text, most) in [("reference", reference, REFERENCE_MAX), ("note", note, NOTE_MAX)] {
+        if text.chars().count() > most || text.chars().any(char::is_control) {
+            let message = format!("must have at most {most} characters, none of them a control character");
+            faults.push(fault(field, message));
+        }
+    }
+    faults
 }
 
 fn label_faults(label: &str) -> Vec<FieldFault> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::{AccountRecord, KeyDigest, KeyRecord, Leased, Pending, Purchase, Store, StoreError, UserRecord};
+use super::store::{
+    AccountRecord, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Store, StoreError, UserRecord,
+};
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::Terms;
 use crate::decision::{Ask, Catalogue, Prompt, RequestId, ServiceTier};
@@ -109,6 +111,9 @@ impl Store for Away {
         away()
     }
     fn revoke_key(&self, _: Arc<str>, _: String) -> Pending<'_, KeyDigest> {
+        away()
+    }
+    fn history(&self, _: Arc<str>, _: Page) -> Pending<'_, History> {
         away()
     }
     fn events(&self, _: u64, _: usize) -> Pending<'_, Vec<(u64, Event)>> {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::clock::{Clock, UnixMs};
 use crate::decision::Credit;
 use crate::decision::terms::{Terms, Tier};
+pub use crate::pool::message::Happening;
 use crate::pool::message::{Event, StepProposal};
+pub use crate::pool::{Booking, CreditKind, Entry, Lot, Papers, Receipt};
 use crate::pool::{Message, PoolRules, RateRules, Reply};
 
 pub use crate::pool::Leased;
@@ -26,8 +28,14 @@ pub enum StoreError {
     NoSuchAccount(String),
     #[error("account {account:?} is at version {found}, not {expected}; read it again and repeat the change")]
     VersionConflict { account: String, expected: u64, found: u64 },
-    #[error("purchase {0:?} was recorded with another amount or kind; a purchase id names one purchase")]
+    #[error(
+        "purchase_id: {0:?} was recorded with another amount or kind; an id names one purchase, adjustment or refund"
+    )]
     PurchaseDiffers(String),
+    #[error("refund_of: no purchase {0:?} of that account; send the id under which it was bought")]
+    NoSuchPurchase(String),
+    #[error("amount: {left} of purchase {purchase:?} is not refunded yet; send at most that")]
+    RefundTooLarge { purchase: String, left: Credit },
     #[error("no key {0:?} of that account")]
     NoSuchKey(String),
     #[error("credits would exceed {limit}; the largest balance an account can have", limit = Credit::MAX)]
@@ -110,20 +118,46 @@ pub struct KeyRecord {
     pub created: UnixMs,
 }
 
-/// Where a credit comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum CreditKind {
-    Promotional,
-    Purchased,
-}
-
-/// Credits to add, once for each purchase id.
+/// Credits to book, once for each id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Purchase {
     pub account: Arc<str>,
     pub id: String,
+    /// Above zero, but for an adjustment downwards; a refund takes it away.
     pub amount: Credit,
     pub kind: CreditKind,
+    pub papers: Papers,
+}
+
+impl Purchase {
+    /// As the account's history has it.
+    pub fn receipt(&self) -> Receipt {
+        Receipt { kind: self.kind, amount: self.amount, id: self.id.clone(), papers: self.papers.clone() }
+    }
+
+    /// Whether it is a repetition of what was booked: its note may be another.
+    pub fn is_again(&self, kind: CreditKind, amount: Credit, refund_of: &str) -> bool {
+        (self.kind, self.amount, self.papers.refund_of.as_str()) == (kind, amount, refund_of)
+    }
+}
+
+/// Which lines of an account's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub newest_first: bool,
+    /// The number of the last line that was read; `None` begins at the end that comes first.
+    pub after: Option<u64>,
+    /// At most so many.
+    pub max: usize,
+}
+
+/// Some lines of an account's history. The sum of all of them, less `open_usage`, is the balance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    pub entries: Vec<Entry>,
+    pub balance: Credit,
+    /// Usage that no line tells of yet: the running month's, and what came in late within the last hour.
+    pub open_usage: Credit,
 }
 
 /// An account as an operator sees it.
@@ -134,6 +168,8 @@ pub struct AccountRecord {
     pub terms_version: u64,
     pub credits_promotional: Credit,
     pub credits_purchased: Credit,
+    /// Of each kind, promotional first.
+    pub lots: Vec<Lot>,
     pub credit_version: u64,
     /// Usage of all sessions as reported, ever.
     pub used: Credit,
@@ -148,6 +184,8 @@ pub struct AccountRecord {
     pub tier: Tier,
     pub month: crate::decision::Month,
     pub month_used: Credit,
+    /// The monthly limit in force: for postpaid no more than the tier allows.
+    pub month_limit: Option<Credit>,
     /// The purchase key of an auto top-up in flight.
     pub topup_pending: Option<String>,
     pub created: UnixMs,
@@ -229,7 +267,7 @@ pub trait Store: Send + Sync {
     fn users(&self, account: Arc<str>, after: Arc<str>, max: usize) -> Pending<'_, Vec<UserRecord>>;
     /// Replaces the terms if they are still at `version`.
     fn configure(&self, account: Arc<str>, version: u64, terms: Terms) -> Pending<'_, AccountRecord>;
-    /// Adds credits once for each purchase id; again, it returns the account as it is.
+    /// Books credits once for each id; again, it returns the account as it is.
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord>;
     /// Notes that the purchase under this key was declined, so that it is tried again later or auto top-up ends. Where another
     /// one, or none, is in flight, it returns the account as it is.
@@ -237,6 +275,8 @@ pub trait Store: Send + Sync {
     fn create_key(&self, account: Arc<str>, digest: KeyDigest, label: String) -> Pending<'_, KeyRecord>;
     fn keys(&self, account: Arc<str>) -> Pending<'_, Vec<KeyRecord>>;
     fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest>;
+    /// Lines of an account's history, after those that are due were written.
+    fn history(&self, account: Arc<str>, page: Page) -> Pending<'_, History>;
     /// Events in order, after `after`, at most `max`.
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>>;
 }

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::ledger::{Checked, Verdict};
-use crate::reconcile::store::{CreditKind, Purchase};
+use crate::reconcile::store::{CreditKind, Papers, Purchase};
 
 fn rounds(store: Arc<dyn Store>) -> Arc<Rounds> {
     let settings = RoundSettings { every: Duration::from_hours(1), ..RoundSettings::default() };
@@ -33,7 +33,13 @@ fn a_hundred_who_lack_the_same_account_share_one_round() {
     runtime().block_on(async {
         store.create_account("acme".into(), Terms { payment_method: true, ..Terms::default() }).await.unwrap();
         let amount = Credit::from_nanos(100_000_000_000);
-        let purchase = Purchase { account: "acme".into(), id: "1".into(), amount, kind: CreditKind::Purchased };
+        let purchase = Purchase {
+            account: "acme".into(),
+            id: "1".into(),
+            amount,
+            kind: CreditKind::Purchased,
+            papers: Papers::default(),
+        };
         store.add_credits(purchase).await.unwrap();
         let mut asking = tokio::task::JoinSet::new();
         for number in 0..100 {

@@ -1,5 +1,6 @@
 //! The operators' API: accounts, credits and keys. A thin translation of what `reconcile` does with them.
 
+mod history;
 mod inspect;
 pub(in crate::transport) mod messages;
 mod terms;
@@ -15,12 +16,13 @@ use super::status::failure::accounts_status;
 use super::status::faults::Faults;
 use crate::gate::Gate;
 use crate::reconcile::accounts::{self as operations, name_faults, purchase_faults};
-use crate::reconcile::store::{CreditKind, Purchase};
+use crate::reconcile::store::{CreditKind, Page, Papers, Purchase};
+use history::history_message;
 use inspect::{denial_message, here_message, lease_message};
 use messages::{account_message, key_message};
 use terms::{MODE, changed, credit, initial};
 
-/// Accounts in one page where the request does not say how many, and at most.
+/// Accounts, or lines of history, in one page where the request does not say how many, and at most.
 const PAGE: u32 = 100;
 const PAGE_MAX: u32 = 500;
 
@@ -63,8 +65,7 @@ impl Accounts for Operators {
         request: Request<api::ListAccountsRequest>,
     ) -> Result<Response<api::ListAccountsResponse>, Status> {
         let request = request.into_inner();
-        let size = if request.page_size == 0 { PAGE } else { request.page_size.min(PAGE_MAX) };
-        let size = usize::try_from(size).expect("a page fits memory");
+        let size = page_size(request.page_size);
         let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
         // One more than the page holds tells whether another follows.
         let mut records = self.accounts.list(after, size + 1).await.map_err(accounts_status)?;
@@ -82,8 +83,7 @@ impl Accounts for Operators {
         request: Request<api::ListUsersRequest>,
     ) -> Result<Response<api::ListUsersResponse>, Status> {
         let request = request.into_inner();
-        let size = if request.page_size == 0 { PAGE } else { request.page_size.min(PAGE_MAX) };
-        let size = usize::try_from(size).expect("a page fits memory");
+        let size = page_size(request.page_size);
         // One more than the page holds tells whether another follows.
         let listed = self.accounts.users(&request.account, &request.page_token, size + 1).await;
         let mut users = listed.map_err(accounts_status)?;
@@ -141,20 +141,41 @@ impl Accounts for Operators {
         let kind = match api::CreditKind::try_from(request.kind) {
             Ok(api::CreditKind::Promotional) => Some(CreditKind::Promotional),
             Ok(api::CreditKind::Purchased) => Some(CreditKind::Purchased),
+            Ok(api::CreditKind::Adjustment) => Some(CreditKind::Adjustment),
+            Ok(api::CreditKind::Refund) => Some(CreditKind::Refund),
             Ok(api::CreditKind::Unspecified) | Err(_) => {
-                faults.add("kind", "is missing or unknown; send promotional or purchased");
+                faults.add("kind", "is missing or unknown; send promotional, purchased, adjustment or refund");
                 None
             }
         };
         let amount = faults.take(credit("amount", &request.amount));
         let (account, id): (Arc<str>, _) = (request.account.into(), request.purchase_id);
+        let papers = Papers { refund_of: request.refund_of, reference: request.reference, note: request.note };
         let (Some(kind), Some(amount)) = (kind, amount) else {
-            faults.join(purchase_faults(&account, &id, amount));
+            faults.join(purchase_faults(&account, &id, amount, kind, &papers));
             return Err(faults.status());
         };
-        let purchase = Purchase { account, id, amount, kind };
+        let purchase = Purchase { account, id, amount, kind, papers };
         let record = self.accounts.add_credits(purchase).await.map_err(accounts_status)?;
         Ok(Response::new(api::AddCreditsResponse { account: Some(account_message(record)) }))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<api::ListHistoryRequest>,
+    ) -> Result<Response<api::ListHistoryResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size);
+        let after = request.page_token.parse().ok();
+        if after.is_none() && !request.page_token.is_empty() {
+            let mut faults = Faults::default();
+            faults.add("page_token", "is no token of ours; send next_page_token of the page before");
+            return Err(faults.status());
+        }
+        // One more than the page holds tells whether another follows.
+        let page = Page { newest_first: !request.oldest_first, after, max: size + 1 };
+        let listed = self.accounts.history(&request.account, page).await;
+        Ok(Response::new(history_message(listed.map_err(accounts_status)?, size)))
     }
 
     async fn create_api_key(
@@ -200,4 +221,9 @@ impl Accounts for Operators {
             denials: denials.iter().map(|noted| denial_message(noted, now)).collect(),
         }))
     }
+}
+
+fn page_size(asked: u32) -> usize {
+    let size = if asked == 0 { PAGE } else { asked.min(PAGE_MAX) };
+    usize::try_from(size).expect("a page fits memory")
 }

@@ -133,6 +133,7 @@ impl Sidecar {
             purchase_id: "p1".into(),
             amount: usd.into(),
             kind: api::CreditKind::Purchased.into(),
+            ..Default::default()
         };
         accounts.add_credits(credits).await.unwrap();
         let key = api::CreateApiKeyRequest { account: name.into(), label: "test".into() };

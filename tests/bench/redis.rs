@@ -10,7 +10,7 @@ use tollgate::decision::{Credit, Month};
 use tollgate::pool::message::{Group, RateRequest};
 use tollgate::pool::{Message, SessionId, SyncReply, SyncRequest};
 use tollgate::reconcile::redis::{Address, Redis};
-use tollgate::reconcile::store::{CreditKind, Purchase, Rules, Store};
+use tollgate::reconcile::store::{CreditKind, Papers, Purchase, Rules, Store};
 
 use crate::machine::{self, Process};
 use crate::{median, wire};
@@ -71,8 +71,13 @@ impl Caller {
             for account in &accounts {
                 store.create_account(account.clone(), Terms::default()).await.expect("a new account");
                 let amount = Credit::from_nanos(1_000_000_000_000);
-                let purchase =
-                    Purchase { account: account.clone(), id: "first".into(), amount, kind: CreditKind::Purchased };
+                let purchase = Purchase {
+                    account: account.clone(),
+                    id: "first".into(),
+                    amount,
+                    kind: CreditKind::Purchased,
+                    papers: Papers::default(),
+                };
                 store.add_credits(purchase).await.expect("credits are added");
             }
         });

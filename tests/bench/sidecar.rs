@@ -87,6 +87,7 @@ async fn create_account(mut client: AccountsClient<Channel>, name: String) -> Re
         purchase_id: "first".to_owned(),
         amount: "10000".to_owned(),
         kind: CreditKind::Purchased.into(),
+        ..Default::default()
     };
     client.add_credits(credits).await?;
     let key = CreateApiKeyRequest { account: name, label: "bench".to_owned() };

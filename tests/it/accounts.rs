@@ -81,6 +81,7 @@ async fn a_purchase_counts_once() {
         purchase_id: purchase.into(),
         amount: amount.into(),
         kind: purchased.into(),
+        ..Default::default()
     };
     for (purchase, amount, code) in [
         ("p1", "11", Code::AlreadyExists),

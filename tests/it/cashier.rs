@@ -101,6 +101,10 @@ async fn a_yes_admits_on_every_sidecar_within_two_seconds() {
     assert_eq!(call.header("idempotency-key"), call.body["purchase_id"]);
     assert_eq!((&call.body["account"], &call.body["amount"]), (&"acme".into(), &"20".into()));
     assert_eq!(one.look_up("acme").await.credits_purchased, "20");
+    let request = api::ListHistoryRequest { account: "acme".into(), ..Default::default() };
+    let history = one.accounts().await.list_history(request).await.expect("a history").into_inner();
+    let receipt = history.entries.iter().find(|entry| entry.kind() == api::HistoryKind::Purchase).expect("a receipt");
+    assert_eq!((receipt.id.as_str().into(), &*receipt.reference), (call.body["purchase_id"].clone(), "ch_7"));
     assert_eq!(cashier.metric("tollgate_purchases_total{outcome=\"bought\"}").await, Some(1.0));
 }
 

@@ -19,7 +19,7 @@ use tollgate::ledger::{Ledger, LedgerSettings, Verdict};
 use tollgate::pool::SessionId;
 use tollgate::reconcile::embedded::{Embedded, audit};
 use tollgate::reconcile::keys::{KeySettings, Keys};
-use tollgate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store};
+use tollgate::reconcile::store::{AccountRecord, Booking, CreditKind, Page, Papers, Purchase, Rules, Store};
 use tollgate::reconcile::{RoundSettings, Rounds};
 
 const KILLS: u32 = 20;
@@ -53,6 +53,7 @@ fn killed_at_any_moment_the_store_loses_nothing_and_lends_nothing_twice() {
         let bought = record.credits_purchased.nanos() / PURCHASE.nanos();
         // A purchase may be booked and its acknowledgement die with the process.
         assert!((acknowledged..=acknowledged + i64::from(kill) + 1).contains(&bought), "{acknowledged} of {bought}");
+        assert_eq!(receipts(folder.path()), bought, "a purchase and its line are kept together");
         let (used, leased, credits) = (record.used, record.leased, record.credits_purchased);
         assert!(used <= spent, "booked {used}, but only {spent} was ever admitted");
         assert!(spent <= used.plus(leased), "{spent} spent, but only {used} booked and {leased} set aside");
@@ -101,7 +102,13 @@ async fn spend(gate: &Gate, store: &dyn Store, generation: &str) {
         }
         if admitted.is_none() || number % 8 == 0 {
             let id = format!("{generation}-{number}");
-            let purchase = Purchase { account: ACCOUNT.into(), id, amount: PURCHASE, kind: CreditKind::Purchased };
+            let purchase = Purchase {
+                account: ACCOUNT.into(),
+                id,
+                amount: PURCHASE,
+                kind: CreditKind::Purchased,
+                papers: Papers::default(),
+            };
             store.add_credits(purchase).await.unwrap();
             tell("bought", PURCHASE.nanos());
         }
@@ -152,6 +159,13 @@ fn reopen(folder: &Path) -> AccountRecord {
     assert_eq!(audit(&folder.join("store.redb")).unwrap().drifted, []);
     let store = open(folder);
     waited(store.account(ACCOUNT.into())).unwrap()
+}
+
+/// Lines of history about credits.
+fn receipts(folder: &Path) -> i64 {
+    let page = Page { newest_first: false, after: None, max: 10_000 };
+    let history = waited(open(folder).history(ACCOUNT.into(), page)).unwrap();
+    history.entries.iter().map(|entry| i64::from(matches!(entry.what, Booking::Credits(_)))).sum()
 }
 
 fn open(folder: &Path) -> Embedded {

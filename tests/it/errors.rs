@@ -62,8 +62,13 @@ async fn every_fault_of_a_request_is_told_at_once() {
     let update = api::UpdateAccountRequest { account: strange.clone(), version: 0, terms: None };
     assert_eq!(fields(&failed(accounts.update_account(update).await)), ["account", "version", "terms"]);
 
-    let credits =
-        api::AddCreditsRequest { account: strange.clone(), purchase_id: String::new(), amount: wrong, kind: 0 };
+    let credits = api::AddCreditsRequest {
+        account: strange.clone(),
+        purchase_id: String::new(),
+        amount: wrong,
+        kind: 0,
+        ..Default::default()
+    };
     let status = failed(accounts.add_credits(credits).await);
     assert_eq!(fields(&status), ["kind", "amount", "account", "purchase_id"]);
     let account = strange.clone();
@@ -119,6 +124,12 @@ async fn every_failure_has_a_reason_and_tells_whether_to_come_back() {
         purchase_id: id.into(),
         amount: amount.into(),
         kind: api::CreditKind::Purchased.into(),
+        ..Default::default()
+    };
+    let refund = |amount: &str, of: &str| api::AddCreditsRequest {
+        kind: api::CreditKind::Refund.into(),
+        refund_of: of.into(),
+        ..credits(amount, "4")
     };
     let change = api::UpdateAccountRequest { account: acme.clone(), version: 77, terms: Some(payer()) };
     let revoke = api::RevokeApiKeyRequest { account: acme, id: "k".into() };
@@ -137,6 +148,8 @@ async fn every_failure_has_a_reason_and_tells_whether_to_come_back() {
         (failed(accounts.update_account(change).await), Code::Aborted, "VERSION_CONFLICT"),
         (failed(accounts.add_credits(credits("11", "first")).await), Code::AlreadyExists, "PURCHASE_DIFFERS"),
         (failed(accounts.add_credits(credits("999999999", "2")).await), Code::FailedPrecondition, "TOO_MUCH_CREDIT"),
+        (failed(accounts.add_credits(refund("1", "4")).await), Code::NotFound, "NO_SUCH_PURCHASE"),
+        (failed(accounts.add_credits(refund("11", "first")).await), Code::FailedPrecondition, "REFUND_TOO_LARGE"),
         (failed(accounts.revoke_api_key(revoke).await), Code::NotFound, "NO_SUCH_KEY"),
         (failed(client.admit(ask("acme", "r1", 11)).await), Code::AlreadyExists, "REQUEST_ID_REUSED"),
         (failed(client.report(report("r3")).await), Code::NotFound, "NO_SUCH_HOLD"),

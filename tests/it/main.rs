@@ -15,6 +15,7 @@ mod drill;
 mod embedded;
 mod errors;
 mod garbage;
+mod history;
 mod life;
 mod lifecycle;
 mod metrics;

@@ -146,12 +146,15 @@ fn of_money() -> Vec<Case> {
             ..case("spent", "credits_depleted")
         },
         Case { before: spent(DOLLAR), terms: later(postpaid, Some("1")), ..case("month", "monthly_limit") },
+        // What was given counts for the month and not for the tier: $49 are paid, and the second tier needs $50.
         Case {
-            purchased: "100",
+            starter: true,
+            purchased: "40",
             before: spent(50 * DOLLAR),
             terms: later(postpaid, None),
             ..case("tier-one", "monthly_limit")
         },
+        Case { purchased: "50", before: spent(50 * DOLLAR), terms: later(postpaid, None), ..case("tier-two", "") },
         Case {
             before: spent(66_000),
             terms: later(postpaid, Some("1")),

@@ -33,6 +33,7 @@ async fn leases_serve_on_while_the_disk_is_full() {
         purchase_id: "p1".into(),
         amount: "1".into(),
         kind: api::CreditKind::Purchased.into(),
+        ..Default::default()
     };
     let refused = sidecar.accounts().await.add_credits(credits.clone()).await.expect_err("it cannot be kept");
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");

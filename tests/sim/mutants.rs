@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tollgate::clock::{Now, UnixMs};
 use tollgate::decision::Credit;
 use tollgate::pool::message::UserCap;
-use tollgate::pool::{Message, Pool, PoolRules, Refusal, SessionId, SyncReply, SyncRequest};
+use tollgate::pool::{
+    CreditKind, Message, Papers, Pool, PoolRules, Receipt, Refusal, SessionId, SyncReply, SyncRequest,
+};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +116,13 @@ fn lend_beyond_caps(pool: &mut Pool, call: Call<'_>) -> Answer {
 /// As if credits without end were there while the pool looks.
 fn lend_unchecked(pool: &mut Pool, call: Call<'_>) -> Answer {
     let before = pool.summary(call.now);
-    let riches = before.credits_promotional.plus(Credit::from_nanos(1_000_000_000_000));
-    let set = |pool: &mut Pool, version: u64, promotional: Credit| {
-        pool.credit(version, promotional, before.credits_purchased, call.rules, call.now).expect("a sane amount");
+    let adjust = |pool: &mut Pool, version: u64, nanos: i64| {
+        let (kind, amount) = (CreditKind::Adjustment, Credit::from_nanos(nanos));
+        let receipt = Receipt { kind, amount, id: "id".into(), papers: Papers::default() };
+        pool.book(version, receipt, call.rules, call.now).expect("a sane amount");
     };
-    set(pool, before.credit_version + 1, riches);
+    adjust(pool, before.credit_version + 1, 1_000_000_000_000);
     let answer = call.to(pool);
-    set(pool, before.credit_version + 2, before.credits_promotional);
+    adjust(pool, before.credit_version + 2, -1_000_000_000_000);
     answer.map(|reply| SyncReply { view: pool.view(call.now), ..reply })
 }

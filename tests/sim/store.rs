@@ -8,7 +8,9 @@ use tollgate::clock::UnixMs;
 use tollgate::decision::Credit;
 use tollgate::decision::terms::Terms;
 use tollgate::pool::message::{Group, Happening, RateReply, RateRequest, StepProposal};
-use tollgate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId};
+use tollgate::pool::{
+    CreditKind, Message, Papers, Pool, PoolRules, RatePool, RateRules, Receipt, Refusal, Reply, SessionId,
+};
 
 use crate::mutants::{Call, Saboteur};
 
@@ -69,8 +71,10 @@ impl Store {
         let (now, total) = (self.now(at), Credit::from_nanos(purchased));
         let pool = self.disk.pools.get_mut(account).expect("accounts are never deleted");
         let before = pool.summary(now);
-        let version = before.credit_version + u64::from(before.credits_purchased != total);
-        pool.credit(version, before.credits_promotional, total, &self.rules, now).expect("a small purchase")
+        let amount = total.minus(before.credits_purchased);
+        let receipt = Receipt { kind: CreditKind::Purchased, amount, id: "id".into(), papers: Papers::default() };
+        let version = before.credit_version + u64::from(amount != Credit::ZERO);
+        pool.book(version, receipt, &self.rules, now).expect("a small purchase")
     }
 
     /// Replaces the terms, whatever they were.

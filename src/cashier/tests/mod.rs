@@ -49,7 +49,7 @@ fn check_answer(status: u16, body: &'static str, expected: Option<bool>) {
     let answer = Answer { status: StatusCode::from_u16(status).unwrap(), body: Bytes::from_static(body.as_bytes()) };
     let verdict = verdict(&wanted(), Ok(answer));
     let said = match &verdict {
-        Verdict::Bought => Some(true),
+        Verdict::Bought(_) => Some(true),
         Verdict::Declined(_) => Some(false),
         Verdict::Unknown(_) => None,
     };
@@ -87,6 +87,13 @@ fn only_what_says_so_is_a_yes_or_a_no() {
         Ok(Answer { status: StatusCode::PAYMENT_REQUIRED, body: "{\"status\":\"\",\"reason\":\"a\\nb\"}".into() }),
     );
     assert_eq!(reason, Verdict::Declined("ab".into()));
+    for (reference, kept) in
+        [(r#""ch_1""#, "ch_1"), (r#""a\nb""#, "ab"), ("null", ""), (&format!("\"{:0>200}\"", 1), &"0".repeat(128))]
+    {
+        let body = format!(r#"{{"status":"succeeded","reference":{reference}}}"#);
+        let bought = verdict(&wanted(), Ok(Answer { status: StatusCode::OK, body: body.into() }));
+        assert_eq!(bought, Verdict::Bought(kept.into()));
+    }
 }
 
 #[test]

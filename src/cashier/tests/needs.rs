@@ -23,7 +23,7 @@ use crate::pool::message::Wanted;
 use crate::pool::{Message, SessionId, SyncRequest};
 use crate::reconcile::embedded::Embedded;
 use crate::reconcile::outbox::{Outbox, Take};
-use crate::reconcile::store::{CreditKind, Purchase, Rules, Store};
+use crate::reconcile::store::{CreditKind, Papers, Purchase, Rules, Store};
 
 const START: u64 = 1_791_211_200_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -180,8 +180,13 @@ impl World {
         let top_up = Some(TopUpTerms { minimum: usd(MINIMUM), amount: usd(AMOUNT), monthly_cap: None });
         let terms = Terms { payment_method: true, top_up, ..Terms::default() };
         self.runtime.block_on(self.store.create_account(account.into(), terms)).unwrap();
-        let first =
-            Purchase { account: account.into(), id: "first".into(), amount: usd(FIRST), kind: CreditKind::Purchased };
+        let first = Purchase {
+            account: account.into(),
+            id: "first".into(),
+            amount: usd(FIRST),
+            kind: CreditKind::Purchased,
+            papers: Papers::default(),
+        };
         self.runtime.block_on(self.store.add_credits(first)).unwrap();
         self.accounts.insert(account.to_owned(), Account::default());
         self.changed.lock().unwrap().insert(account.to_owned());

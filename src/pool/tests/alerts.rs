@@ -98,11 +98,11 @@ fn a_tier_follows_what_was_paid_and_falls_only_by_a_refund() {
             (Do::Credit("0", "50"), "One to Two"),
             (Do::Use("500"), "overrun $500.00, Two to Three"),
             (Do::Credit("460", "50"), ""),
-            (Do::Credit("460", "49"), "Three to One"),
+            (Do::Credit("460", "49"), "Three to One, budget_80, budget_reached"),
             (Do::Credit("460", "5000"), "One to Four"),
             (Do::Terms(Terms { tier_override: Some(Tier::Unlimited), ..line.clone() }), "Four to Unlimited"),
             (Do::Terms(Terms { billing_profile: false, ..line.clone() }), "Unlimited to Four"),
-            (Do::Credit("460", "0"), "Four to None"),
+            (Do::Credit("460", "0"), "Four to None, budget_80, budget_reached"),
             (Do::Terms(line), "None to One"),
         ],
     );

@@ -261,6 +261,8 @@ impl World {
     fn check(&self) {
         let audit = audited(&self.pool);
         let month_sum = self.pool.months.past.iter().fold(self.pool.months.used, |sum, (_, used)| sum.plus(*used));
+        let sums = self.pool.entries.iter().fold(Sums::default(), |sums, entry| sums.with(entry));
+        assert_eq!(sums.drift(self.pool.history_sums()), None);
         assert!(audit.used <= self.spent, "nothing is counted twice");
         assert!(self.pool.months.past.len() == rules().months_kept || month_sum == audit.used, "months make up all");
         if !self.rolled_back {

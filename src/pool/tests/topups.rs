@@ -136,10 +136,15 @@ fn a_smaller_purchase_by_hand_leaves_the_pending_one_in_flight() {
 fn the_purchase_that_was_asked_for_ends_the_need_whatever_was_refunded() {
     let (mut pool, mut asker) = needy();
     assert_eq!(keys(&mut pool), ["acme.1.0 $20.00"]);
-    pool.credit(2, Credit::ZERO, usd("7"), &rules(), at(1)).unwrap();
-    pool.credit_under("another", 3, (Credit::ZERO, usd("27")), &rules(), at(2)).unwrap();
+    let bought = |id: &str, amount| Receipt { id: id.into(), ..receipt(CreditKind::Purchased, usd(amount)) };
+    pool.book(2, receipt(CreditKind::Refund, usd("3")), &rules(), at(1)).unwrap();
+    pool.book(3, bought("another", "19.999999999"), &rules(), at(2)).unwrap();
     assert!(pool.view(at(2)).topup_pending.is_some());
-    pool.credit_under("acme.1.0", 4, (Credit::ZERO, usd("27")), &rules(), at(3)).unwrap();
+    let mut grown = pool.clone();
+    grown.book(4, bought("a third", "0.000000001"), &rules(), at(3)).unwrap();
+    assert_eq!(grown.view(at(3)).topup_pending, None, "as much was bought");
+    pool.book(4, receipt(CreditKind::Refund, usd("26")), &rules(), at(3)).unwrap();
+    pool.book(5, bought("acme.1.0", "20"), &rules(), at(3)).unwrap();
     assert_eq!(pool.view(at(3)).topup_pending, None);
     assert_eq!(use_more(&mut pool, &mut asker, at(4)), [""; 0]);
 }

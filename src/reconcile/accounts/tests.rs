@@ -10,12 +10,14 @@ use crate::decision::terms::{Mode, Terms, Tier, TopUpTerms};
 use crate::reconcile::bench::{catalogue, ledger, runtime};
 use crate::reconcile::embedded::Embedded;
 use crate::reconcile::keys::{KeySettings, Keys};
-use crate::reconcile::store::{CreditKind, Purchase, Rules, StoreError};
+use crate::reconcile::store::{CreditKind, Papers, Purchase, Rules, StoreError};
 use crate::reconcile::{RoundSettings, Rounds};
 
 fn with_accounts(test: impl AsyncFnOnce(Accounts)) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Embedded::open(&folder.path().join("store.redb"), Rules::default(), || Clock.now()).unwrap();
+    let mut rules = Rules::default();
+    rules.pool.tiers = catalogue().tiers.clone();
+    let store = Embedded::open(&folder.path().join("store.redb"), rules, || Clock.now()).unwrap();
     let (store, ledger): (Arc<Embedded>, _) = (Arc::new(store), Arc::new(ledger()));
     let rounds = Arc::new(Rounds::new(ledger.clone(), store.clone(), Clock, RoundSettings::default()));
     let keys = Arc::new(Keys::new(store.clone(), Clock, KeySettings::default()));
@@ -127,11 +129,16 @@ fn starter_credit_is_given_once_and_is_promotional() {
 fn a_postpaid_account_without_a_limit_gets_its_tiers_and_may_raise_it_when_it_has_paid() {
     with_accounts(async |accounts| {
         let record = accounts.create("acme", postpaid(None), false).await.unwrap();
-        assert_eq!(record.terms.monthly_limit, Some(usd(50)));
+        assert_eq!((record.terms.monthly_limit, record.month_limit), (None, Some(usd(50))));
         let raised = postpaid(Some(usd(500)));
         assert_eq!(fields(accounts.configure("acme", 1, raised.clone()).await), ["terms.monthly_limit"]);
-        let purchase =
-            Purchase { account: "acme".into(), id: "1".into(), amount: usd(50), kind: CreditKind::Purchased };
+        let purchase = Purchase {
+            account: "acme".into(),
+            id: "1".into(),
+            amount: usd(50),
+            kind: CreditKind::Purchased,
+            papers: Papers::default(),
+        };
         accounts.add_credits(purchase).await.unwrap();
         let record = accounts.configure("acme", 1, raised.clone()).await.unwrap();
         assert_eq!((record.terms_version, record.terms), (2, raised));
@@ -147,11 +154,26 @@ fn purchases_have_a_name_and_an_amount() {
             id: id.into(),
             amount: usd(dollars),
             kind: CreditKind::Purchased,
+            papers: Papers::default(),
         };
         assert_eq!(fields(accounts.add_credits(purchase("", 0)).await), ["purchase_id", "amount"]);
         assert_eq!(fields(accounts.add_credits(purchase("a b", 1)).await), ["purchase_id"]);
         assert_eq!(fields(accounts.add_credits(purchase(&"a".repeat(129), -1)).await), ["purchase_id", "amount"]);
         assert_eq!(accounts.add_credits(purchase("ch_1:x/2", 1)).await.unwrap().balance, usd(1));
+        let other = |kind, dollars, refund_of: &str, note: &str| Purchase {
+            kind,
+            papers: Papers { refund_of: refund_of.into(), note: note.into(), ..Papers::default() },
+            ..purchase("other", dollars)
+        };
+        for (refused, named) in [
+            (other(CreditKind::Adjustment, 0, "", "why"), &["amount"][..]),
+            (other(CreditKind::Adjustment, -1, "", ""), &["note"]),
+            (other(CreditKind::Adjustment, -1, "ch_1:x/2", "a\nb"), &["refund_of", "note"]),
+            (other(CreditKind::Refund, 1, "", ""), &["refund_of"]),
+            (other(CreditKind::Refund, -1, "ch_1:x/2", &"a".repeat(501)), &["amount", "note"]),
+        ] {
+            assert_eq!(fields(accounts.add_credits(refused).await), named);
+        }
     });
 }
 

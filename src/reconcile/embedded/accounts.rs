@@ -1,4 +1,4 @@
-//! Accounts and their credits in the file: created, configured, credited and listed.
+//! Accounts in the file: created, configured, listed and audited.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::file::{ACCOUNTS, EVENTS, PURCHASES, USERS, failed};
+use super::file::{ACCOUNTS, EVENTS, HISTORY, USERS, failed};
+use super::history;
 use super::outbox::look_at;
-use super::records::{Receipt, decode, encode};
+use super::records::decode;
 use super::state::{Kept, State};
 use crate::clock::{Now, UnixMs};
-use crate::decision::Credit;
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
 use crate::pool::{Pool, Summary, pool_of_user, user_in, user_of};
-use crate::reconcile::store::{AccountRecord, Audited, CreditKind, Leased, Purchase, Rules, StoreError, UserRecord};
+use crate::reconcile::store::{AccountRecord, Audited, Leased, Rules, StoreError, UserRecord};
 
 pub(super) fn create(
     state: &mut State,
@@ -97,18 +97,23 @@ pub(super) fn users(
     Ok(listed)
 }
 
-/// Compares the sums of every account with its records.
+/// Compares the sums of every account with its records and its history.
 pub(super) fn audit(database: &Database) -> Result<Audited, StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
     let users = read.open_table(USERS).map_err(failed)?;
+    let entries = read.open_table(HISTORY).map_err(failed)?;
     let mut audited = Audited::default();
     for row in accounts.iter().map_err(failed)?.chain(users.iter().map_err(failed)?) {
         let (account, pool) = row.map_err(failed)?;
         let count = if user_of(account.value()).is_some() { &mut audited.users } else { &mut audited.accounts };
         *count += 1;
         let wrong = match decode::<Pool>(pool.value(), account.value()) {
-            Ok(pool) => pool.audit().err().map(|drift| drift.to_string()),
+            Ok(pool) => match (pool.audit(), history::sums(&entries, account.value())) {
+                (Err(drift), _) => Some(drift.to_string()),
+                (Ok(_), Err(error)) => Some(error.to_string()),
+                (Ok(_), Ok(sums)) => sums.drift(pool.history_sums()).map(|drift| drift.to_string()),
+            },
             Err(error) => Some(error.to_string()),
         };
         audited.drifted.extend(wrong.map(|wrong| (account.value().into(), wrong)));
@@ -156,42 +161,6 @@ pub(super) fn top_up_failed(
     Ok(record)
 }
 
-pub(super) fn add_credits(
-    state: &mut State,
-    database: &Database,
-    (rules, now): (&Rules, Now),
-    purchase: &Purchase,
-) -> Result<AccountRecord, StoreError> {
-    let time = state.time(now);
-    let booked = receipt(database, purchase)?;
-    let kept = found(state, database, &purchase.account)?;
-    if let Some(booked) = booked {
-        let same = booked.amount == purchase.amount && booked.kind == purchase.kind;
-        let record = record(kept.pool.summary(time));
-        return if same { Ok(record) } else { Err(StoreError::PurchaseDiffers(purchase.id.clone())) };
-    }
-    let before = kept.pool.summary(time);
-    let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
-    let total = match purchase.kind {
-        CreditKind::Promotional => &mut promotional,
-        CreditKind::Purchased => &mut purchased,
-    };
-    // The pool refuses what is above the largest balance.
-    *total = Credit::from_nanos(total.nanos().saturating_add(purchase.amount.nanos()));
-    let version = before.credit_version.saturating_add(1);
-    let credited = kept.pool.credit_under(&purchase.id, version, (promotional, purchased), &rules.pool, time);
-    credited.map_err(|_| StoreError::TooMuchCredit)?;
-    let record = record(kept.pool.summary(time));
-    let receipt = Receipt { amount: purchase.amount, kind: purchase.kind, booked: time };
-    state.commit(database, time, &only(&purchase.account), |write| {
-        let mut purchases = write.open_table(PURCHASES).map_err(failed)?;
-        let key = (&*purchase.account, purchase.id.as_str());
-        purchases.insert(key, encode(&receipt).as_slice()).map_err(failed)?;
-        Ok(())
-    })?;
-    Ok(record)
-}
-
 pub(super) fn events(database: &Database, after: u64, max: usize) -> Result<Vec<(u64, Event)>, StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let events = read.open_table(EVENTS).map_err(failed)?;
@@ -212,14 +181,7 @@ pub(super) fn found<'a>(
     state.load(database, account)?.ok_or_else(|| StoreError::NoSuchAccount(account.to_string()))
 }
 
-fn receipt(database: &Database, purchase: &Purchase) -> Result<Option<Receipt>, StoreError> {
-    let read = database.begin_read().map_err(failed)?;
-    let purchases = read.open_table(PURCHASES).map_err(failed)?;
-    let booked = purchases.get((&*purchase.account, purchase.id.as_str())).map_err(failed)?;
-    booked.map(|booked| decode(booked.value(), &purchase.id)).transpose()
-}
-
-fn only(account: &Arc<str>) -> BTreeSet<Arc<str>> {
+pub(super) fn only(account: &Arc<str>) -> BTreeSet<Arc<str>> {
     BTreeSet::from([Arc::clone(account)])
 }
 
@@ -235,10 +197,12 @@ pub(crate) fn record(summary: Summary) -> AccountRecord {
         leased: summary.leased,
         limbo: summary.limbo,
         balance: summary.balance,
+        lots: summary.lots,
         lifetime_paid: summary.lifetime_paid,
         tier: summary.tier,
         month: summary.month,
         month_used: summary.month_used,
+        month_limit: summary.month_limit,
         topup_pending: summary.topup_pending,
         created: summary.created,
     }

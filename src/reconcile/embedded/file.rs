@@ -22,6 +22,8 @@ pub(super) const KEYS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("
 pub(super) const KEYS_OF: TableDefinition<(&str, &str), [u8; 32]> = TableDefinition::new("keys_of");
 /// Purchases by account and purchase id.
 pub(super) const PURCHASES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("purchases");
+/// Lines of history by account and number.
+pub(super) const HISTORY: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("history");
 /// The outbox, in order.
 pub(super) const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 /// When the cashier has to look at an account's purchase, in milliseconds since 1970.
@@ -121,6 +123,7 @@ fn begin(database: &Database, missing: Missing) -> Result<Option<u64>, redb::Err
     write.open_table(KEYS)?;
     write.open_table(KEYS_OF)?;
     write.open_table(PURCHASES)?;
+    write.open_table(HISTORY)?;
     write.open_table(EVENTS)?;
     write.open_table(NEEDS)?;
     write.open_table(CLAIMS)?;

@@ -14,7 +14,8 @@ use tokio::task::spawn_blocking;
 
 use super::outbox::{Outbox, Take, Taken};
 use super::store::{
-    AccountRecord, Audited, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError, UserRecord,
+    AccountRecord, Audited, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Rules, Store, StoreError,
+    UserRecord,
 };
 use crate::clock::Now;
 use crate::decision::terms::Terms;
@@ -24,7 +25,9 @@ use file::Missing;
 use state::State;
 
 mod accounts;
+mod credits;
 mod file;
+mod history;
 mod keys;
 mod outbox;
 mod records;
@@ -198,7 +201,7 @@ impl Store for Embedded {
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord> {
         self.step(move |inner| {
             let rules = &inner.rules;
-            inner.change(|state, database, now| accounts::add_credits(state, database, (rules, now), &purchase))
+            inner.change(|state, database, now| credits::add(state, database, (rules, now), &purchase))
         })
     }
 
@@ -233,6 +236,13 @@ impl Store for Embedded {
                 accounts::found(state, database, &account)?;
                 keys::revoke(database, &account, &id)
             })
+        })
+    }
+
+    fn history(&self, account: Arc<str>, page: Page) -> Pending<'_, History> {
+        self.step(move |inner| {
+            let rules = &inner.rules;
+            inner.change(|state, database, now| history::page(state, database, (rules, now), &account, page))
         })
     }
 

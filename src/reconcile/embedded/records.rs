@@ -27,6 +27,10 @@ pub(super) struct Receipt {
     pub amount: Credit,
     pub kind: CreditKind,
     pub booked: UnixMs,
+    /// The purchase that this refund paid back; else empty.
+    pub refund_of: String,
+    /// What was paid back of this purchase.
+    pub refunded: Credit,
 }
 
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {

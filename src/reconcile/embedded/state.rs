@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::file::{ACCOUNTS, CLAIMS, EVENTS, LAST_EVENT, META, RATES, STORE_TIME, USERS, failed};
+use super::file::{ACCOUNTS, CLAIMS, EVENTS, HISTORY, LAST_EVENT, META, RATES, STORE_TIME, USERS, failed};
 use super::outbox;
 use super::records::{decode, encode, group_key, group_of};
 use crate::clock::{Now, Time, UnixMs};
@@ -171,10 +171,14 @@ impl State {
     fn write_pools(&mut self, write: &WriteTransaction, changed: &BTreeSet<Arc<str>>) -> Result<(), StoreError> {
         let mut accounts = write.open_table(ACCOUNTS).map_err(failed)?;
         let mut users = write.open_table(USERS).map_err(failed)?;
+        let mut history = write.open_table(HISTORY).map_err(failed)?;
         let mut events = Vec::new();
         for account in changed {
             let kept = self.accounts.get_mut(account).expect("an account that changed is in memory");
             events.extend(kept.pool.take_events());
+            for entry in kept.pool.take_entries() {
+                history.insert((&**account, entry.number), encode(&entry).as_slice()).map_err(failed)?;
+            }
             let table = if user_of(account).is_some() { &mut users } else { &mut accounts };
             table.insert(&**account, encode(&kept.pool).as_slice()).map_err(failed)?;
         }

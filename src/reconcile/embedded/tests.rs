@@ -1,5 +1,6 @@
 //! The store in a file: what it keeps, what it refuses, and what it says about a file it cannot use.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::decision::terms::{Mode, Terms, TopUpTerms};
 use crate::decision::{Credit, Month};
 use crate::pool::message::{Group, Happening, RateRequest, SyncReply};
 use crate::pool::{Message, Refusal, Reply, SessionId, SyncRequest};
-use crate::reconcile::store::{Audited, CreditKind, Pending, Purchase, Rules, Store, StoreError};
+use crate::reconcile::store::{Audited, CreditKind, Entry, Page, Papers, Pending, Purchase, Rules, Store, StoreError};
 
 /// A store in a folder of its own, and a clock that only the test moves.
 struct Bench {
@@ -59,7 +60,13 @@ fn usd(dollars: i64) -> Credit {
 }
 
 fn purchase(id: &str, dollars: i64) -> Purchase {
-    Purchase { account: "acme".into(), id: id.into(), amount: usd(dollars), kind: CreditKind::Purchased }
+    Purchase {
+        account: "acme".into(),
+        id: id.into(),
+        amount: usd(dollars),
+        kind: CreditKind::Purchased,
+        papers: Papers::default(),
+    }
 }
 
 fn session(run: u128) -> SessionId {
@@ -371,6 +378,87 @@ fn a_damaged_file_is_refused_or_whole_but_never_wrong() {
         check(&whole[..left], &format!("{left} bytes left"));
     }
     assert!(refused.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_refund_takes_no_more_than_is_left_of_its_purchase() {
+    let bench = Bench::new();
+    let store = bench.with_credit();
+    let refund = |id: &str, dollars, of: &str| Purchase {
+        kind: CreditKind::Refund,
+        papers: Papers { refund_of: of.into(), ..Papers::default() },
+        ..purchase(id, dollars)
+    };
+    assert_eq!(done(store.add_credits(refund("r1", 4, "first"))).unwrap().balance, usd(6));
+    assert_eq!(done(store.add_credits(refund("r1", 4, "first"))).unwrap().balance, usd(6));
+    for (refused, because) in [
+        (refund("r2", 7, "first"), "amount: $6.00 of purchase \"first\" is not refunded yet; send at most that"),
+        (refund("r2", 1, "r1"), "refund_of: no purchase \"r1\" of that account; send the id under which it was bought"),
+        (refund("r1", 4, "second"), "purchase_id: \"r1\" was recorded with another amount or kind"),
+    ] {
+        let error = done(store.add_credits(refused)).unwrap_err().to_string();
+        assert!(error.starts_with(because), "{error}");
+    }
+    let record = done(store.add_credits(refund("r2", 6, "first"))).unwrap();
+    assert_eq!((record.balance, record.lifetime_paid), (usd(0), usd(0)));
+    let page = Page { newest_first: true, after: None, max: 2 };
+    let lines = done(store.history("acme".into(), page)).unwrap().entries;
+    assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(lines.iter().map(Entry::amount).collect::<Vec<_>>(), [usd(-6), usd(-4)]);
+    let page = Page { after: Some(2), ..page };
+    assert_eq!(done(store.history("acme".into(), page)).unwrap().entries.len(), 1);
+}
+
+#[test]
+fn whoever_looks_at_a_history_finds_the_month_that_ended_settled_for_good() {
+    let bench = Bench::new();
+    let store = bench.with_credit();
+    let lent = synced(&store, 1, sync(1, Credit::ZERO, Credit::ZERO, usd(3)));
+    synced(&store, 1, sync(2, lent.granted, usd(2), Credit::ZERO));
+    bench.pass(Duration::from_hours(40 * 24));
+    let page = Page { newest_first: true, after: None, max: 9 };
+    let history = done(store.history("acme".into(), page)).unwrap();
+    assert_eq!(history.entries.iter().map(Entry::amount).collect::<Vec<_>>(), [usd(-2), usd(10)]);
+    assert_eq!((history.balance, history.open_usage), (usd(8), usd(0)));
+    // What came in late waits for its line, and counts until then.
+    synced(&store, 1, sync(3, lent.granted, usd(3), Credit::ZERO));
+    let open = done(store.history("acme".into(), page)).unwrap();
+    assert_eq!((open.entries.len(), open.balance, open.open_usage), (2, usd(7), usd(1)));
+    // A process that is killed here leaves the file as it is.
+    let killed = Bench { folder: tempfile::tempdir().unwrap(), millis: Arc::clone(&bench.millis) };
+    fs::copy(bench.path(), killed.path()).unwrap();
+    bench.pass(Duration::from_hours(2));
+    let store = killed.open().unwrap();
+    let kept = done(store.history("acme".into(), page)).unwrap();
+    assert_eq!(kept.entries[1..], history.entries);
+    assert_eq!((kept.entries[0].amount(), kept.balance, kept.open_usage), (usd(-1), usd(7), usd(0)));
+    drop(store);
+    assert_eq!(super::audit(&killed.path()).unwrap().drifted, []);
+}
+
+#[test]
+fn an_audit_finds_a_history_that_does_not_make_up_the_balance() {
+    for (number, wrong) in [(1, "the history has 0 lines of 1"), (2, "the history has 2 lines of 1")] {
+        let bench = Bench::new();
+        let store = bench.with_credit();
+        let page = Page { newest_first: false, after: None, max: 9 };
+        let mut line = done(store.history("acme".into(), page)).unwrap().entries.remove(0);
+        let slipped: Result<(), _> = store.inner.change(|state, database, now| {
+            let time = state.time(now);
+            state.commit(database, time, &BTreeSet::new(), |write| {
+                let mut table = write.open_table(super::file::HISTORY).unwrap();
+                line.number = number;
+                let before = table.remove(("acme", number)).unwrap().is_some();
+                if !before {
+                    table.insert(("acme", number), super::records::encode(&line).as_slice()).unwrap();
+                }
+                Ok(())
+            })
+        });
+        slipped.unwrap();
+        drop(store);
+        assert_eq!(super::audit(&bench.path()).unwrap().drifted, [("acme".into(), wrong.into())]);
+    }
 }
 
 /// A disk that fails is shown by a step that reports it after changing memory, and by a file that is gone.

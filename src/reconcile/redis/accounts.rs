@@ -1,4 +1,4 @@
-//! Accounts and their credits: created, configured, credited and listed.
+//! Accounts: created, configured and listed, and told of purchases that were declined.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use super::{Call, Redis, terms};
 use crate::decision::Credit;
 use crate::decision::catalogue::tier_of;
 use crate::decision::terms::Terms;
-use crate::pool::pool_of_user;
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, StoreError, UserRecord};
+use crate::pool::{money_changes, pool_of_user};
+use crate::reconcile::store::{AccountRecord, StoreError, UserRecord};
 
-/// Credits are set against the version that was read. Somebody else may set some in between, but not for ever.
-const CREDIT_TRIES: u32 = 16;
+/// What is written against the version that was read. Somebody else may write in between, but not for ever.
+pub(super) const TRIES: u32 = 16;
 
 pub(super) async fn create(store: &Redis, account: Arc<str>, terms: Terms) -> Result<AccountRecord, StoreError> {
     let tier = terms::tier_number(tier_of(&store.tiers, &terms, Credit::ZERO)).to_string();
@@ -115,6 +115,7 @@ pub(super) async fn configure(
         is_set(terms::changes_payment(&before.terms, &terms)),
         is_set(terms.top_up.is_none()),
         is_set(terms.balance_alert != before.terms.balance_alert),
+        &money_changes(&before.terms, &terms).unwrap_or_default(),
     ]);
     match store.run(store.call(&store.scripts.configure, &account, args)).await? {
         found @ Value::Int(_) => Err(conflict(whole(&found)?)),
@@ -123,21 +124,9 @@ pub(super) async fn configure(
     }
 }
 
-pub(super) async fn add_credits(store: &Redis, purchase: Purchase) -> Result<AccountRecord, StoreError> {
-    for _ in 0..CREDIT_TRIES {
-        let before = read(store, &purchase.account).await?;
-        let credited = credit(store, &purchase, &before).await?;
-        match credited {
-            Credited::Done => return Ok(read(store, &purchase.account).await?.record()),
-            Credited::Outdated => {}
-        }
-    }
-    Err(StoreError::Unavailable("others change the account's credits all the time; try again".into()))
-}
-
 /// Notes that a purchase that was asked for was declined; again, it returns the account as it is.
 pub(super) async fn top_up_failed(store: &Redis, account: Arc<str>, key: String) -> Result<AccountRecord, StoreError> {
-    for _ in 0..CREDIT_TRIES {
+    for _ in 0..TRIES {
         let before = read(store, &account).await?;
         let version = before.terms_version.to_string();
         let suspended = terms::failed_payments(before.terms);
@@ -152,48 +141,6 @@ pub(super) async fn top_up_failed(store: &Redis, account: Arc<str>, key: String)
         }
     }
     Err(StoreError::Unavailable("others change the account's terms all the time; try again".into()))
-}
-
-enum Credited {
-    Done,
-    /// Somebody else changed the credits since they were read.
-    Outdated,
-}
-
-async fn credit(store: &Redis, purchase: &Purchase, before: &Kept) -> Result<Credited, StoreError> {
-    let (mut promotional, mut purchased) = (before.promotional, before.purchased);
-    let total = match purchase.kind {
-        CreditKind::Promotional => &mut promotional,
-        CreditKind::Purchased => &mut purchased,
-    };
-    *total = Credit::from_nanos(total.nanos().saturating_add(purchase.amount.nanos()));
-    let fits = (Credit::ZERO..=Credit::MAX).contains(total);
-    // No account is at a version below zero: this only asks whether the purchase was booked already.
-    let version = if fits { before.credit_version.to_string() } else { "-1".into() };
-    let receipt = receipt(purchase);
-    let totals = format!("{} {}", terms::amount_text(promotional), terms::amount_text(purchased));
-    let mut args = arguments([&purchase.account, version.as_str()]);
-    args.extend(totals.split(' ').map(Vec::from));
-    args.extend(arguments([&purchase.id, receipt.as_str()]));
-    match store.run(store.call(&store.scripts.credit, &purchase.account, args)).await? {
-        Value::Int(_) if !fits => Err(StoreError::TooMuchCredit),
-        Value::Int(_) => Ok(Credited::Outdated),
-        answer => match text(&answer)?.as_str() {
-            "credited" => Ok(Credited::Done),
-            booked if booked == receipt => Ok(Credited::Done),
-            booked if booked.starts_with("booked ") => Err(StoreError::PurchaseDiffers(purchase.id.clone())),
-            _ => Err(refused(&purchase.account, &answer)),
-        },
-    }
-}
-
-/// What is remembered of a purchase.
-fn receipt(purchase: &Purchase) -> String {
-    let kind = match purchase.kind {
-        CreditKind::Promotional => "promotional",
-        CreditKind::Purchased => "purchased",
-    };
-    format!("booked {kind} {}", purchase.amount.nanos())
 }
 
 fn look_up<'a>(store: &'a Redis, account: &str) -> Call<'a> {

@@ -1,4 +1,4 @@
-//! Whether the accounts' sums are what their records say.
+//! Whether the accounts' sums are what their records and their history say.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use super::answer::{Answer, list as values, name, text};
 use super::layout::BUCKETS;
 use super::packed::Numbers;
 use super::state::Kept;
-use super::{Call, Redis};
+use super::{Call, Redis, history};
 use crate::decision::Credit;
-use crate::pool::{Drift, SessionId, pool_of_user, user_of};
+use crate::pool::{Drift, SessionId, Sums, pool_of_user, user_of};
 use crate::reconcile::store::{Audited, StoreError};
 
 /// Accounts that are read in one pipeline.
@@ -93,7 +93,9 @@ fn drift_of(account: &Arc<str>, answer: Value) -> Result<Option<Drift>, StoreErr
     }
     let mut answer = values(answer)?;
     let kept = Kept::read(account, &mut answer)?;
-    Ok(drift(&kept, &shares(answer.list()?)?))
+    let drifted = drift(&kept, &shares(answer.list()?)?);
+    let sums = history::entries(1, answer.list()?)?.iter().fold(Sums::default(), |sums, entry| sums.with(entry));
+    Ok(drifted.or_else(|| sums.drift(kept.history_sums())))
 }
 
 fn shares(mut records: Answer) -> Result<Vec<Share>, StoreError> {

@@ -6,7 +6,7 @@
 use redis::Value;
 
 use super::accounts::arguments;
-use super::answer::{Answer, list as values, name, text, unexpected};
+use super::answer::{Answer, list as values, text, unexpected};
 use super::layout::BUCKETS;
 use super::{Call, Redis, terms};
 use crate::clock::UnixMs;
@@ -68,66 +68,65 @@ fn number(bucket: u16, id: &str) -> Option<u64> {
 pub(super) fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
     let mut next = || {
         fields.value()?;
-        fields.value()
+        text(&fields.value()?)
     };
-    let at = text(&next()?)?.parse().map(UnixMs).ok();
-    let account = name(&next()?)?;
-    let what = match text(&next()?)?.as_str() {
-        "depleted" => Some(Happening::Depleted),
-        "top-up made" => purchase(&mut next)?.map(|(key, amount)| Happening::TopUpSucceeded { key, amount }),
-        "top-up declined" => {
-            let bought = purchase(&mut next)?;
-            let declines = text(&next()?)?.parse().ok();
-            let retry = text(&next()?)?;
-            let retry_at = retry.parse().ok().map(UnixMs);
-            let is_read = retry_at.is_some() || retry == "never";
-            bought.zip(declines).filter(|_| is_read).map(|((key, amount), declines)| Happening::TopUpFailed {
-                key,
-                amount,
-                declines,
-                retry_at,
-            })
-        }
-        "low" => {
-            let (threshold, available) = (credit(&mut next)?, credit(&mut next)?);
-            threshold.zip(available).map(|(threshold, available)| Happening::BalanceLow { threshold, available })
-        }
-        "tier" => {
-            let (from, to) = (tier(&next()?)?, tier(&next()?)?);
-            from.zip(to).map(|(from, to)| Happening::TierChanged { from, to })
-        }
-        "overrun" => {
-            let amount = text(&next()?)?.parse().ok().map(Credit::from_nanos);
-            amount.map(|amount| Happening::Overrun { amount })
-        }
-        "suspended" => next().map(|_| Some(Happening::Suspended { why: Suspension::FailedPayments }))?,
-        "month" => {
-            let month = text(&next()?)?.parse().ok().map(Month::from_yyyymm);
-            let percent = text(&next()?)?.parse().ok();
-            month.zip(percent).map(|(month, percent)| Happening::MonthThreshold { month, percent })
-        }
-        "top-up" => purchase(&mut next)?.map(|(key, amount)| Happening::TopUpNeeded { key, amount }),
-        _ => None,
-    };
-    Ok(at.zip(what).map(|(at, what)| Event { at, account, what }))
+    let at = next()?.parse().map(UnixMs).ok();
+    let account = next()?.into();
+    Ok(at.zip(happening(&mut next)?).map(|(at, what)| Event { at, account, what }))
 }
 
 /// The values of an event, one after the other.
-type Next<'a> = dyn FnMut() -> Result<Value, StoreError> + 'a;
+type Next<'a> = dyn FnMut() -> Result<String, StoreError> + 'a;
+
+/// What happened; nothing where the values are none of these.
+pub(super) fn happening(next: &mut Next<'_>) -> Result<Option<Happening>, StoreError> {
+    Ok(match next()?.as_str() {
+        "depleted" => Some(Happening::Depleted),
+        "month" => {
+            let month = next()?.parse().ok().map(Month::from_yyyymm);
+            month.zip(next()?.parse().ok()).map(|(month, percent)| Happening::MonthThreshold { month, percent })
+        }
+        "top-up" => purchase(next)?.map(|(key, amount)| Happening::TopUpNeeded { key, amount }),
+        "top-up made" => purchase(next)?.map(|(key, amount)| Happening::TopUpSucceeded { key, amount }),
+        "top-up declined" => declined(next)?,
+        "low" => {
+            let (threshold, available) = (credit(next)?, credit(next)?);
+            threshold.zip(available).map(|(threshold, available)| Happening::BalanceLow { threshold, available })
+        }
+        "tier" => tier(next)?.zip(tier(next)?).map(|(from, to)| Happening::TierChanged { from, to }),
+        "overrun" => nanos(next)?.map(|amount| Happening::Overrun { amount }),
+        "suspended" => {
+            (next()? == "failed payments").then_some(Happening::Suspended { why: Suspension::FailedPayments })
+        }
+        _ => None,
+    })
+}
+
+fn declined(next: &mut Next<'_>) -> Result<Option<Happening>, StoreError> {
+    let (bought, declines, retry) = (purchase(next)?, next()?.parse().ok(), next()?);
+    let retry_at = retry.parse().ok().map(UnixMs);
+    let is_read = retry_at.is_some() || retry == "never";
+    let declined = bought.zip(declines).filter(|_| is_read);
+    Ok(declined.map(|((key, amount), declines)| Happening::TopUpFailed { key, amount, declines, retry_at }))
+}
 
 /// A purchase's key and amount.
 fn purchase(next: &mut Next<'_>) -> Result<Option<(String, Credit)>, StoreError> {
-    let (key, amount) = (text(&next()?)?, text(&next()?)?.parse().ok());
-    Ok(amount.map(|amount| (key, Credit::from_nanos(amount))))
+    let key = next()?;
+    Ok(nanos(next)?.map(|amount| (key, amount)))
+}
+
+fn nanos(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
+    Ok(next()?.parse().ok().map(Credit::from_nanos))
 }
 
 /// An amount in two values.
 fn credit(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
-    let (usd, nanos): (Option<i64>, Option<i64>) = (text(&next()?)?.parse().ok(), text(&next()?)?.parse().ok());
+    let (usd, nanos): (Option<i64>, Option<i64>) = (next()?.parse().ok(), next()?.parse().ok());
     let whole = usd.and_then(|usd| usd.checked_mul(1_000_000_000)).zip(nanos);
     Ok(whole.and_then(|(whole, nanos)| whole.checked_add(nanos)).map(Credit::from_nanos))
 }
 
-fn tier(value: &Value) -> Result<Option<Tier>, StoreError> {
-    Ok(text(value)?.parse().ok().and_then(terms::tier_of_number))
+fn tier(next: &mut Next<'_>) -> Result<Option<Tier>, StoreError> {
+    Ok(next()?.parse().ok().and_then(terms::tier_of_number))
 }

@@ -9,7 +9,10 @@ pub(super) fn inlined(code: &str) -> String {
     let mut rest = String::with_capacity(code.len());
     for line in code.lines() {
         match constants(line) {
-            Some(constants) => numbers.extend(constants),
+            Some(constants) => constants.into_iter().for_each(|(name, number)| {
+                let other = numbers.insert(name, number);
+                assert!(other.is_none_or(|other| other == number), "{name} stands for one number in all of a script");
+            }),
             None => {
                 rest.push_str(line);
                 rest.push('\n');

@@ -19,8 +19,8 @@ use redis::RedisError;
 
 use super::outbox::{Outbox, Take, Taken};
 use super::store::{
-    AccountRecord, Audited, Fault, Heard, KeyDigest, KeyRecord, Leased, Pending, Purchase, Rules, Store, StoreError,
-    UserRecord,
+    AccountRecord, Audited, Fault, Heard, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Rules, Store,
+    StoreError, UserRecord,
 };
 use crate::clock::Clock;
 use crate::decision::catalogue::TierRule;
@@ -37,8 +37,10 @@ mod answer;
 mod audit;
 mod cluster;
 mod connection;
+mod credits;
 mod events;
 mod faults;
+mod history;
 mod inlined;
 mod inspect;
 mod keys;
@@ -181,7 +183,7 @@ impl Store for Redis {
     }
 
     fn add_credits(&self, purchase: Purchase) -> Pending<'_, AccountRecord> {
-        Box::pin(async move { self.published(accounts::add_credits(self, purchase).await).await })
+        Box::pin(async move { self.published(credits::add(self, purchase).await).await })
     }
 
     fn top_up_failed(&self, account: Arc<str>, key: String) -> Pending<'_, AccountRecord> {
@@ -206,6 +208,10 @@ impl Store for Redis {
             self.publish(Heard::Key(&digest)).await;
             Ok(digest)
         })
+    }
+
+    fn history(&self, account: Arc<str>, page: Page) -> Pending<'_, History> {
+        Box::pin(history::page(self, account, page))
     }
 
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {

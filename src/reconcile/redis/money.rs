@@ -94,13 +94,13 @@ fn reply(mut answer: Packed<'_>) -> Result<SyncReply, StoreError> {
 
 fn view(answer: &mut Packed<'_>) -> Result<View, StoreError> {
     let topup_pending = u64::try_from(answer.number()?).ok().map(Duration::from_millis);
-    let (promotional, purchased) = (answer.credit()?, answer.credit()?);
-    let (used, month_used, paid_before) = (answer.credit()?, answer.credit()?, answer.credit()?);
+    let (credits, given, purchased) = (answer.credit()?, answer.credit()?, answer.is_set()?);
+    let (used, month_used, paid) = (answer.credit()?, answer.credit()?, answer.credit()?);
     Ok(View {
-        balance: promotional.plus(purchased).minus(used),
-        promotional_gone: promotional <= used,
-        lifetime_paid: paid_before.max(purchased).max(used.minus(promotional)),
-        purchased: purchased.is_positive(),
+        balance: credits.minus(used),
+        promotional_gone: given <= used,
+        lifetime_paid: paid.max(used.minus(given)),
+        purchased,
         month_used,
         topup_pending,
     })

@@ -6,9 +6,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::inlined::inlined;
-use super::terms::{amount_text, tier_number};
+use super::terms::{TIERS as TIERS_IN_ORDER, amount_text, tier_number};
 use crate::decision::catalogue::TierRule;
-use crate::pool::{PoolRules, RateRules};
+use crate::decision::terms::Tier;
+use crate::pool::{LATE_WAIT, PoolRules, RateRules};
 use crate::reconcile::store::Rules;
 
 /// Events kept in one bucket's outbox; some more stay where that is cheaper.
@@ -29,6 +30,7 @@ pub(super) const CLOCK: &str = include_str!("lua/clock.lua");
 pub(super) const AMOUNT: &str = include_str!("lua/amount.lua");
 pub(super) const BUCKET: &str = include_str!("lua/bucket.lua");
 pub(super) const STATE: &str = include_str!("lua/state.lua");
+const HISTORY: &str = include_str!("lua/history.lua");
 const MONTH: &str = include_str!("lua/month.lua");
 const NEW: &str = include_str!("lua/new.lua");
 const TERMS: &str = include_str!("lua/terms.lua");
@@ -54,6 +56,8 @@ pub(super) struct Scripts {
     pub configure: Script,
     pub credit: Script,
     pub decline: Script,
+    pub receipt: Script,
+    pub pages: Script,
     pub account: Script,
     pub names: Script,
     pub events: Script,
@@ -72,6 +76,7 @@ impl Scripts {
         let numbers = numbers(rules);
         let claims = format!("local CLAIMS_MAX = {CLAIMS_MAX}");
         let of = |parts: &[&str]| Script::of(&[&[numbers.as_str(), clock], parts].concat());
+        let money = |parts: &[&str]| of(&[&[AMOUNT, BUCKET, STATE, HISTORY, MONTH, ANNOUNCE], parts].concat());
         Self {
             // Blocks, because Lua takes 200 local names at once.
             exchange: of(&[
@@ -84,6 +89,7 @@ impl Scripts {
                 "end",
                 STATE,
                 "local sync, cover, visit_user do",
+                HISTORY,
                 MONTH,
                 NEW,
                 ANNOUNCE,
@@ -95,15 +101,17 @@ impl Scripts {
                 include_str!("lua/exchange.lua"),
             ]),
             propose: of(&[AMOUNT, BUCKET, RATE, include_str!("lua/propose.lua")]),
-            create: of(&[AMOUNT, BUCKET, STATE, MONTH, NEW, TERMS, include_str!("lua/create.lua")]),
-            configure: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/configure.lua")]),
-            credit: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/credit.lua")]),
-            decline: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, TERMS, include_str!("lua/decline.lua")]),
+            create: money(&[NEW, TERMS, include_str!("lua/create.lua")]),
+            configure: money(&[TERMS, include_str!("lua/configure.lua")]),
+            credit: money(&[include_str!("lua/credit.lua")]),
+            decline: money(&[TERMS, include_str!("lua/decline.lua")]),
+            receipt: Script::of(&[include_str!("lua/receipt.lua")]),
+            pages: money(&[include_str!("lua/pages.lua")]),
             account: of(&[AMOUNT, BUCKET, STATE, include_str!("lua/account.lua")]),
             names: Script::of(&[include_str!("lua/names.lua")]),
             events: Script::of(&[include_str!("lua/events.lua")]),
-            take: of(&[&claims, AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/take.lua")]),
-            put_off: of(&[AMOUNT, BUCKET, STATE, MONTH, ANNOUNCE, include_str!("lua/put_off.lua")]),
+            take: money(&[&claims, include_str!("lua/take.lua")]),
+            put_off: money(&[include_str!("lua/put_off.lua")]),
             finish: of(&[BUCKET, STATE, include_str!("lua/finish.lua")]),
             key_find: Script::of(&[include_str!("lua/key_find.lua")]),
             key_own: Script::of(&[include_str!("lua/key_own.lua")]),
@@ -142,7 +150,16 @@ fn numbers(rules: &Rules) -> String {
     writeln!(code, "local WAITS = {{{}}}", waits.join(", ")).expect("as above");
     let tiers: Vec<String> = pool.tiers.iter().filter_map(tier).collect();
     writeln!(code, "local NO_TIER_AT = {NO_TIER_AT}\nlocal TIERS = {{{}}}", tiers.join(", ")).expect("as above");
+    let limits: Vec<String> = TIERS_IN_ORDER.iter().map(|tier| limit_of_tier(pool, *tier)).collect();
+    writeln!(code, "local TIER_LIMITS = {{{}}}", limits.join(", ")).expect("as above");
     code
+}
+
+/// What a tier allows a postpaid account as its monthly limit, in USD and nano-USD, or `false`.
+fn limit_of_tier(rules: &PoolRules, tier: Tier) -> String {
+    let rule = rules.tiers.iter().find(|rule| rule.tier == tier);
+    let most = rule.and_then(|rule| rule.monthly_limit_max);
+    most.map_or("false".into(), |most| format!("{{{}}}", amount_text(most).replace(' ', ", ")))
 }
 
 /// A tier that can be reached: its number, what has to be paid in USD and nano-USD, and whether billing is needed.
@@ -151,7 +168,7 @@ fn tier(rule: &TierRule) -> Option<String> {
     Some(format!("{{{}, {needs}, {}}}", tier_number(rule.tier), u8::from(rule.needs_billing)))
 }
 
-fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 22] {
+fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 23] {
     let nanos = |credit: crate::decision::Credit| u128::from(credit.nanos().unsigned_abs());
     [
         ("LEASE_MAX", nanos(rules.lease_max)),
@@ -176,6 +193,7 @@ fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 22] {
         ("DUST", nanos(rules.dust)),
         ("MINUTE", Duration::from_mins(1).as_millis()),
         ("USER_KEEP", USER_KEEP.as_millis()),
+        ("LATE_WAIT", LATE_WAIT.as_millis()),
     ]
 }
 

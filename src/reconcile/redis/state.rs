@@ -10,6 +10,7 @@ use super::terms;
 use crate::clock::UnixMs;
 use crate::decision::terms::{Terms, Tier};
 use crate::decision::{Credit, Month};
+use crate::pool::{Credits, Sums, user_of};
 use crate::reconcile::store::{AccountRecord, StoreError};
 
 /// An account as `lua/account.lua` tells it.
@@ -22,16 +23,20 @@ pub(super) struct Kept {
     pub terms: Terms,
     pub terms_version: u64,
     pub credit_version: u64,
-    pub promotional: Credit,
-    pub purchased: Credit,
+    pub credits: Credits,
     pub used: Credit,
     pub leased: Credit,
     pub retired: Credit,
     month: Month,
     month_used: Credit,
     topup_pending: Option<String>,
-    paid_before: Credit,
+    paid: Credit,
     tier: Tier,
+    history: u64,
+    /// Usage that no line tells of yet.
+    open_usage: Credit,
+    /// In force.
+    month_limit: Option<Credit>,
     limbo: Credit,
 }
 
@@ -50,17 +55,29 @@ impl Kept {
         let created = UnixMs(state.whole()?);
         state.pass(2)?;
         let (terms_version, credit_version) = (state.whole()?, state.whole()?);
-        let (promotional, purchased) = (state.credit()?, state.credit()?);
+        // What the lots come to.
+        state.pass(4)?;
         let (used, leased, retired) = (state.credit()?, state.credit()?, state.credit()?);
         let (month, month_used) = (Month::from_yyyymm(state.whole()?), state.credit()?);
         // Months past, starvation, announcements, depletion, oddities; then what a top-up remembers.
         state.pass(4 + 6 + 5)?;
         let topup_pending = pending(account, state.list()?)?;
-        // What the law looks at of the terms, and when the first record ends.
-        state.pass(15 + 1)?;
-        let paid_before = state.credit()?;
+        // What the law looks at of the terms, but for the limit in force, and when the first record ends.
+        state.pass(4)?;
+        let has_limit = state.number()? > 0;
+        let month_limit = Some(state.credit()?).filter(|_| has_limit);
+        state.pass(8 + 1)?;
+        let paid = state.credit()?;
         let number = state.whole()?;
         let tier = terms::tier_of_number(number).ok_or_else(|| StoreError::Corrupt(format!("tier {number}")))?;
+        // Where the tier ends, whether the alert is quiet, more of the terms, and a limit that the tier may bound.
+        state.pass(2 + 1 + 7 + 1)?;
+        let mut lots = state.list()?;
+        let (promotional, purchased, adjusted, refunded) =
+            (lots.credit()?, lots.credit()?, lots.credit()?, lots.credit()?);
+        state.pass(1)?;
+        let history = state.whole()?;
+        let late = late(state.list()?)?;
         let account = Arc::clone(account);
         Ok(Self {
             account,
@@ -69,18 +86,27 @@ impl Kept {
             terms,
             terms_version,
             credit_version,
-            promotional,
-            purchased,
+            credits: Credits { promotional, purchased, adjusted, refunded },
             used,
             leased,
             retired,
             month,
             month_used,
             topup_pending,
-            paid_before,
+            paid,
             tier,
+            history,
+            open_usage: month_used.plus(late),
+            month_limit,
             limbo,
         })
+    }
+
+    /// What the lines of its history have to come to.
+    pub fn history_sums(&self) -> Sums {
+        let credits = if user_of(&self.account).is_some() { Credit::ZERO } else { self.credits.total() };
+        let used = if user_of(&self.account).is_some() { Credit::ZERO } else { self.used.minus(self.open_usage) };
+        Sums { entries: self.history, credits, used }
     }
 
     pub fn record(self) -> AccountRecord {
@@ -89,21 +115,30 @@ impl Kept {
             account: self.account,
             terms: self.terms,
             terms_version: self.terms_version,
-            credits_promotional: self.promotional,
-            credits_purchased: self.purchased,
+            credits_promotional: self.credits.promotional,
+            credits_purchased: self.credits.purchased,
+            lots: self.credits.lots(self.used),
             credit_version: self.credit_version,
             used: self.used,
             leased: self.leased,
             limbo: self.limbo,
-            balance: self.promotional.plus(self.purchased).minus(self.used),
-            lifetime_paid: self.paid_before.max(self.purchased).max(self.used.minus(self.promotional)),
+            balance: self.credits.total().minus(self.used),
+            lifetime_paid: self.paid.max(self.used.minus(self.credits.given())),
             tier: self.tier,
             month: self.month.max(calendar),
             month_used: if self.month < calendar { Credit::ZERO } else { self.month_used },
+            month_limit: self.month_limit,
             topup_pending: self.topup_pending,
             created: self.created,
         }
     }
+}
+
+/// Late usage without a line.
+fn late(mut late: Answer) -> Result<Credit, StoreError> {
+    let Some(_month) = late.next() else { return Ok(Credit::ZERO) };
+    late.pass(1)?;
+    late.credit()
 }
 
 /// The key of a purchase in flight.

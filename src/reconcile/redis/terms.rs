@@ -40,6 +40,7 @@ pub(super) fn numbers(terms: &Terms) -> String {
         i64::from(terms.balance_alert.is_some()).to_string(),
         amount_text(terms.balance_alert.unwrap_or_default()),
         percents_number(terms).to_string(),
+        i64::from(terms.mode == Mode::Postpaid).to_string(),
     ];
     numbers.join(" ")
 }
@@ -64,7 +65,7 @@ pub(super) fn changes_payment(old: &Terms, new: &Terms) -> bool {
 }
 
 /// Tiers in order, as the scripts know them.
-const TIERS: [Tier; 6] = [Tier::None, Tier::One, Tier::Two, Tier::Three, Tier::Four, Tier::Unlimited];
+pub(super) const TIERS: [Tier; 6] = [Tier::None, Tier::One, Tier::Two, Tier::Three, Tier::Four, Tier::Unlimited];
 
 pub(super) fn tier_number(tier: Tier) -> usize {
     TIERS.iter().position(|known| *known == tier).expect("every tier is listed")

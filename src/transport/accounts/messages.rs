@@ -7,7 +7,7 @@ use super::users::caps_message;
 use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::terms::{FailurePolicy, Mode, ReclaimMode, Suspension, Terms, Tier, TokenLimits, TopUpTerms};
-use crate::reconcile::store::{AccountRecord, KeyRecord};
+use crate::reconcile::store::{AccountRecord, CreditKind, KeyRecord, Lot};
 use crate::transport::proto::tollgate as api;
 
 pub(super) fn account_message(record: AccountRecord) -> api::Account {
@@ -42,8 +42,23 @@ pub(super) fn account_message(record: AccountRecord) -> api::Account {
         user_caps: record.terms.user_caps.map(|caps| caps_message(*caps)),
         tier: tier_message(record.tier).into(),
         balance_alert: record.terms.balance_alert.map(usd),
+        lots: record.lots.into_iter().map(lot_message).collect(),
+        month_limit: record.month_limit.map(usd),
         reserved: record.terms.reserved.into_iter().map(|(name, credit)| (name.into(), usd(credit))).collect(),
         alert_percents: record.terms.alert_percents.map(|percents| api::AlertPercents { percents }),
+    }
+}
+
+fn lot_message(lot: Lot) -> api::Lot {
+    api::Lot { kind: kind_message(lot.kind).into(), amount: usd(lot.amount), left: usd(lot.left) }
+}
+
+fn kind_message(kind: CreditKind) -> api::CreditKind {
+    match kind {
+        CreditKind::Promotional => api::CreditKind::Promotional,
+        CreditKind::Purchased => api::CreditKind::Purchased,
+        CreditKind::Adjustment => api::CreditKind::Adjustment,
+        CreditKind::Refund => api::CreditKind::Refund,
     }
 }
 
@@ -51,7 +66,7 @@ pub(super) fn key_message(record: KeyRecord) -> api::ApiKey {
     api::ApiKey { id: record.id, label: record.label, created_at: rfc3339(record.created) }
 }
 
-fn rfc3339(instant: UnixMs) -> String {
+pub(super) fn rfc3339(instant: UnixMs) -> String {
     let seconds = i64::try_from(instant.0 / 1_000).unwrap_or(i64::MAX);
     let instant = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     instant.format(&Rfc3339).unwrap_or_default()

@@ -132,6 +132,13 @@ fn store_status(error: &StoreError) -> Status {
             let most = [("credits_max_usd", Credit::MAX.usd().to_string())];
             Failure::with(Code::FailedPrecondition, "TOO_MUCH_CREDIT", most)
         }
+        StoreError::NoSuchPurchase(id) => {
+            Failure::with(Code::NotFound, "NO_SUCH_PURCHASE", [("refund_of", id.clone())])
+        }
+        StoreError::RefundTooLarge { purchase, left } => {
+            let rest = [("refund_of", purchase.clone()), ("left_usd", left.usd().to_string())];
+            Failure::with(Code::FailedPrecondition, "REFUND_TOO_LARGE", rest)
+        }
     };
     failure.status(error.to_string())
 }

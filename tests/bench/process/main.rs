@@ -18,7 +18,7 @@ use tollgate::decision::terms::Terms;
 use tollgate::decision::{Ask, Catalogue, Credit, Prompt, RequestId, ServiceTier, Usage};
 use tollgate::ledger::{Checked, Ledger, LedgerSettings, Verdict};
 use tollgate::pool::message::Group;
-use tollgate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Reply, SessionId};
+use tollgate::pool::{CreditKind, Message, Papers, Pool, PoolRules, RatePool, RateRules, Receipt, Reply, SessionId};
 
 /// As in the binary that is measured.
 #[global_allocator]
@@ -128,8 +128,9 @@ impl Books {
     fn new(account: &Arc<str>, now: UnixMs) -> Self {
         let terms = Terms { payment_method: true, billing_profile: true, ..Terms::default() };
         let mut pool = Pool::new(Arc::clone(account), terms, &PoolRules::default(), now);
-        let credit = Credit::from_nanos(10_000_000_000_000);
-        pool.credit(1, Credit::ZERO, credit, &PoolRules::default(), now).expect("a valid credit");
+        let (kind, amount) = (CreditKind::Purchased, Credit::from_nanos(10_000_000_000_000));
+        let receipt = Receipt { kind, amount, id: "first".into(), papers: Papers::default() };
+        pool.book(1, receipt, &PoolRules::default(), now).expect("a valid credit");
         Self { pool, rates: HashMap::new() }
     }
 }

@@ -118,7 +118,7 @@ impl Payee {
         let Some(call) = read(&mut stream).await else { return };
         let answer =
             |status: u16, body: &str| format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        let yes = answer(200, r#"{"status":"succeeded"}"#);
+        let yes = answer(200, r#"{"status":"succeeded","reference":"ch_7"}"#);
         let waiting = self.told.notified();
         let manner = self.note(call);
         let answer = match manner {

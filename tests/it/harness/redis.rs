@@ -67,6 +67,12 @@ impl Redis {
         ask(self.port, command).await.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
+    /// What a script answers, with one key.
+    pub async fn run<T: FromRedisValue>(&self, script: &str, key: &str) -> T {
+        let answer = words(self.port, &["EVAL", script, "1", key]).await;
+        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
     /// Moves a key to the server that takes its slot over.
     pub async fn migrate(&self, key: &str, to: &Self) {
         let port = to.port.to_string();

@@ -121,6 +121,7 @@ impl Sidecar {
             purchase_id: purchase.into(),
             amount: usd.into(),
             kind: kind.into(),
+            ..Default::default()
         };
         let added = self.accounts().await.add_credits(request).await.expect("credits are added");
         added.into_inner().account.expect("an account")

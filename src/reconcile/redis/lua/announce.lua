@@ -3,21 +3,18 @@
 
 -- K, the most that may be used in all.
 local function credits_and_line(a)
-  return normal(a[PROMOTIONAL] + a[PURCHASED] + a[LINE], a[PROMOTIONAL + 1] + a[PURCHASED + 1] + a[LINE + 1])
+  return normal(a[CREDITS] + a[LINE], a[CREDITS + 1] + a[LINE + 1])
 end
 
 -- Credits that are not used and not lent.
 local function available(a)
-  return normal(
-    a[PROMOTIONAL] + a[PURCHASED] - a[USED] - a[LEASED],
-    a[PROMOTIONAL + 1] + a[PURCHASED + 1] - a[USED + 1] - a[LEASED + 1])
+  return normal(a[CREDITS] - a[USED] - a[LEASED], a[CREDITS + 1] - a[USED + 1] - a[LEASED + 1])
 end
 
--- The greatest of what was paid before, what was purchased, and what was used beyond promotional credit.
+-- The greatest of what was paid before, what was purchased, and what was used beyond credit free of charge.
 local function lifetime_paid(a)
-  local usd, nanos = a[PAID_BEFORE], a[PAID_BEFORE + 1]
-  if is_less(usd, nanos, a[PURCHASED], a[PURCHASED + 1]) then usd, nanos = a[PURCHASED], a[PURCHASED + 1] end
-  local paid_usd, paid_nanos = normal(a[USED] - a[PROMOTIONAL], a[USED + 1] - a[PROMOTIONAL + 1])
+  local usd, nanos = a[PAID], a[PAID + 1]
+  local paid_usd, paid_nanos = normal(a[USED] - a[GIVEN], a[USED + 1] - a[GIVEN + 1])
   if is_less(usd, nanos, paid_usd, paid_nanos) then return paid_usd, paid_nanos end
   return usd, nanos
 end
@@ -29,7 +26,7 @@ local function derive_tier(a)
   a[TIER_AT], a[TIER_AT + 1] = NO_TIER_AT, 0
   for _, rule in ipairs(TIERS) do
     if is_less(usd, nanos, rule[2], rule[3]) then
-      a[TIER_AT], a[TIER_AT + 1] = normal(rule[2] + a[PROMOTIONAL], rule[3] + a[PROMOTIONAL + 1])
+      a[TIER_AT], a[TIER_AT + 1] = normal(rule[2] + a[GIVEN], rule[3] + a[GIVEN + 1])
       break
     end
     if rule[4] <= a[IS_BILLABLE] then tier = rule[1] end
@@ -42,11 +39,14 @@ local function look_at_tier(a)
   a[TIER_AT], a[TIER_AT + 1] = -1e15, 0
 end
 
-local function announce_tier(a, events)
-  if is_less(a[USED], a[USED + 1], a[TIER_AT], a[TIER_AT + 1]) then return end
-  local from = a[TIER]
-  a[TIER] = derive_tier(a)
-  if from ~= a[TIER] then table.insert(events, {'what', 'tier', 'from', from, 'to', a[TIER]}) end
+-- A postpaid account's monthly limit is its own, and no more than its tier allows.
+local function bound_limit(a)
+  local own, most = a[OWN_LIMIT], TIER_LIMITS[a[TIER] + 1]
+  if not own[1] then return end
+  a[LIMIT_KIND], a[LIMIT], a[LIMIT + 1] = own[1], own[2], own[3]
+  if most and (own[1] == 0 or is_less(most[1], most[2], own[2], own[3])) then
+    a[LIMIT_KIND], a[LIMIT], a[LIMIT + 1] = PAUSES, most[1], most[2]
+  end
 end
 
 -- Rights that sessions give back do not make it true again: they would go to and fro about the threshold.
@@ -62,7 +62,7 @@ end
 
 -- After credits came in, or another alert was set: a balance above the alert may fall to it.
 local function rearm_balance_alert(a)
-  local usd, nanos = normal(a[PROMOTIONAL] + a[PURCHASED] - a[USED], a[PROMOTIONAL + 1] + a[PURCHASED + 1] - a[USED + 1])
+  local usd, nanos = normal(a[CREDITS] - a[USED], a[CREDITS + 1] - a[USED + 1])
   a[IS_LOW] = (a[HAS_ALERT] == 1 and is_less(a[ALERT], a[ALERT + 1], usd, nanos)) and 0 or 1
 end
 
@@ -111,6 +111,16 @@ local function forget_unreached_thresholds(a)
   a[ANNOUNCED] = kept
 end
 
+local function announce_tier(account, a, events)
+  if is_less(a[USED], a[USED + 1], a[TIER_AT], a[TIER_AT + 1]) then return end
+  local from, to = a[TIER], derive_tier(a)
+  if from == to then return end
+  a[TIER] = to
+  bound_limit(a)
+  forget_unreached_thresholds(a)
+  tell_and_keep(account, a, events, {'what', 'tier', 'from', from, 'to', to})
+end
+
 local function announce_depletion(a, events)
   local usd, nanos = credits_and_line(a)
   usd, nanos = normal(usd - a[USED], nanos - a[USED + 1] - DUST)
@@ -142,16 +152,17 @@ end
 -- Asks for one purchase for each need.
 local function request_top_up(account, a, events)
   if a[CAN_BUY] == 0 or a[PENDING][SINCE] or a[RETRY_AT] > a[NOW] or top_up_is_capped(a) or not is_low(a) then return end
-  local usd, nanos = normal(a[PURCHASED] + a[AMOUNT], a[PURCHASED + 1] + a[AMOUNT + 1])
+  local lots = unpack_one(a[LOTS])
+  local usd, nanos = normal(lots[3] + a[AMOUNT], lots[4] + a[AMOUNT + 1])
   a[PENDING] = {a[NOW], a[CREDIT_VERSION], a[ATTEMPT], a[AMOUNT], a[AMOUNT + 1], usd, nanos}
-  table.insert(events, {'what', 'top-up', unpack(purchase_of(account, a[PENDING]))})
+  tell_and_keep(account, a, events, {'what', 'top-up', unpack(purchase_of(account, a[PENDING]))})
 end
 
 -- Announces, once each, what has become true, by adding it to the events for the outbox.
 local function announce(account, a, events)
   -- What a user spends is its account's to announce.
   if string.find(account, '/', 1, true) then return end
-  announce_tier(a, events)
+  announce_tier(account, a, events)
   announce_thresholds(a, events)
   announce_low_balance(a, events)
   announce_depletion(a, events)

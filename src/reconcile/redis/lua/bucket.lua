@@ -5,6 +5,7 @@
 --   x:account  open records by the end of their lease          y:account  the same, by that and the lease's life
 --   z:account  tombstones by the time of their end             g:account  generations of each session
 --   p:account  purchases, by id                                l:account  API keys, by id
+--   h:account  history, a line for each number from 1
 --   u:account  users who have a state, which stands as an account's under account/user
 --   t:account group  rate buckets                              b:account group session  who borrows from them
 --   names  accounts                                            out  the outbox

@@ -4,7 +4,8 @@ local account, numbers, terms = ARGV[1], ARGV[2], ARGV[3]
 local time = store_time()
 if load_account(account) then return 'exists' end
 
-local a = new_account(time, 1, tonumber(ARGV[4]))
+local a = new_account(time, 1)
+a[TIER] = tonumber(ARGV[4])
 set_terms(a, numbers)
 
 save_account(account, a)

@@ -11,20 +11,21 @@ if not pending[SINCE] or purchase_of(account, pending)[2] ~= key then return 'no
 local wait = WAITS[a[DECLINES] + 1]
 if not wait and a[TERMS_VERSION] ~= version then return a[TERMS_VERSION] end
 
-tick(a, store_time())
+local events = {}
+tick(account, a, store_time(), events)
 a[PENDING], a[ATTEMPT], a[DECLINES] = {}, a[ATTEMPT] + 1, a[DECLINES] + 1
 local event = {'what', 'top-up declined', unpack(purchase_of(account, pending))}
 for _, word in ipairs({'declines', a[DECLINES], 'retry', wait and string.format('%.0f', a[NOW] + wait) or 'never'}) do
   table.insert(event, word)
 end
-local events = {event}
+tell_and_keep(account, a, events, event)
 if wait then
   a[RETRY_AT] = a[NOW] + wait
 else
   a[TERMS_VERSION] = version + 1
   look_at_tier(a)
   set_terms(a, numbers)
-  table.insert(events, {'what', 'suspended', 'why', 'failed payments'})
+  tell_and_keep(account, a, events, {'what', 'suspended', 'why', 'failed payments'})
 end
 a[OPS] = a[OPS] + 1
 local can_buy, retry_at = a[CAN_BUY] == 1, a[RETRY_AT]
@@ -37,5 +38,6 @@ else
   call('ZREM', tag .. 'due', account)
 end
 if not wait then call('SET', tag .. 'c:' .. account, terms) end
+save_history(account, events)
 save_events(account, a, events)
 return 'declined'

@@ -55,8 +55,9 @@ local function trim_months(a)
 end
 
 -- Counts newly reported usage to a month. MONTHS_PAST has month, USD and nano-USD of each, oldest first.
-local function add_to_month(a, month, nanos)
+local function add_to_month(account, a, events, month, nanos)
   if month == a[MONTH] then return add(a, MONTH_USED, nanos) end
+  note_late(account, a, events, month, nanos)
   local past, place = a[MONTHS_PAST], 1
   while past[place] and past[place] < month do place = place + 3 end
   if past[place] ~= month then
@@ -67,13 +68,18 @@ local function add_to_month(a, month, nanos)
 end
 
 -- Moves store time on, which never runs back, and turns the month.
-local function tick(a, time)
+local function tick(account, a, time, events)
   a[NOW] = max(a[NOW], time)
+  local since = a[STRAGGLED][LATE_SINCE]
+  if since and since + LATE_WAIT <= a[NOW] then keep_late(account, a, events) end
   local month = month_of(a[NOW])
   if month <= a[MONTH] then return end
   local past = a[MONTHS_PAST]
   past[#past + 1], past[#past + 2], past[#past + 3] = a[MONTH], a[MONTH_USED], a[MONTH_USED + 1]
   trim_months(a)
+  if a[MONTH_USED] ~= 0 or a[MONTH_USED + 1] ~= 0 then
+    keep(account, a, events, 'month', a[MONTH], a[MONTH_USED], a[MONTH_USED + 1])
+  end
   a[MONTH], a[MONTH_USED], a[MONTH_USED + 1] = month, 0, 0
   a[ANNOUNCED] = {}
   a[BOUGHT], a[BOUGHT + 1] = 0, 0

@@ -2,22 +2,35 @@
 
 -- Places in an account's state. An amount takes two places.
 local SCHEMA, CREATED, NOW, OPS, TERMS_VERSION, CREDIT_VERSION = 1, 2, 3, 4, 5, 6
-local PROMOTIONAL, PURCHASED, USED, LEASED, RETIRED = 7, 9, 11, 13, 15
+-- What all credits come to, and what of that was free of charge.
+local CREDITS, GIVEN = 7, 9
+local USED, LEASED, RETIRED = 11, 13, 15
 local MONTH, MONTH_USED, MONTHS_PAST = 17, 18, 20
 local STARVING_UNTIL, ANNOUNCED, DEPLETED = 21, 22, 23
 local BEYOND_GRANT, READOPTED, REAPED = 24, 26, 28
 local ATTEMPT, DECLINES, RETRY_AT, BOUGHT, PENDING = 30, 31, 32, 33, 35
--- Of the terms, what the law looks at.
+-- Of the terms, what the law looks at. The monthly limit is the one in force: a postpaid account's tier bounds it.
 local TERMS, SUSPENDED, RETURNS, LINE, LIMIT_KIND, LIMIT = 36, 36, 37, 38, 40, 41
 local CAN_BUY, MINIMUM, AMOUNT, IS_CAPPED, CAP, TERMS_END = 43, 44, 46, 48, 49, 50
 -- No record ends before this; 0 where that is not known.
 local DUE_AT = 51
 
 -- What was paid, the tier, and whether the balance alert has no more to tell. USED at TIER_AT or above may be another tier.
-local PAID_BEFORE, TIER, TIER_AT, IS_LOW = 52, 54, 55, 57
+local PAID, TIER, TIER_AT, IS_LOW = 52, 54, 55, 57
 -- More of the terms. OVERRIDE is -1 where the tier is derived.
-local MORE_TERMS, IS_BILLABLE, OVERRIDE, HAS_ALERT, ALERT, PERCENTS, MORE_TERMS_END = 58, 58, 59, 60, 61, 63, 63
-local LAST_PLACE = 63
+local MORE_TERMS, IS_BILLABLE, OVERRIDE, HAS_ALERT, ALERT, PERCENTS, IS_POSTPAID = 58, 58, 59, 60, 61, 63, 64
+local MORE_TERMS_END = 64
+-- A postpaid account's own limit, as its kind, USD and nano-USD; else empty.
+local OWN_LIMIT = 65
+-- Packed, because few calls look at it: USD and nano-USD of credits that were given, bought, adjusted and refunded. Whether
+-- anything was bought.
+local LOTS, HAS_BOUGHT = 66, 67
+-- Lines of history, ever, and late usage without a line.
+local HISTORY, STRAGGLED = 68, 69
+local LAST_PLACE = 69
+
+-- Places in STRAGGLED, which is empty where there is none.
+local LATE_MONTH, LATE_SINCE, LATE_USED = 1, 2, 3
 
 -- Values of LIMIT_KIND; a limit that only alerts is 2.
 local PAUSES = 1

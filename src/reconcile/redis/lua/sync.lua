@@ -10,7 +10,7 @@ local SUM_USD, SUM_NANOS = 2305843009, 213693952 -- 2^61
 local ROUNDING_MARGIN = 8192
 
 -- Of a request and of a reply: whole numbers of eight bytes.
-local REQUEST_SHAPE, REQUEST_BYTES, REPLY_SHAPE = '<' .. string.rep('i8', 13), 13 * 8, '<' .. string.rep('i8', 25)
+local REQUEST_SHAPE, REQUEST_BYTES, REPLY_SHAPE = '<' .. string.rep('i8', 13), 13 * 8, '<' .. string.rep('i8', 26)
 -- Which number of a request is out of its bounds: the slow way, for what should not happen. They are told in this order,
 -- money first.
 local function why_malformed(numbers)
@@ -97,12 +97,13 @@ end
 -- Divides newly reported usage between the month that the request names and those before it, and books it.
 --
 -- A month that the store has not reached, or none, is the store's month: its clock is the one that counts.
-local function book_months(a, old, record, q, spent)
+local function book_months(visit, old, record, q, spent)
+  local account, a, events = visit.account, visit.a, visit.events
   local is_unknown = q.month == 0 or a[MONTH] < q.month
   local month = is_unknown and a[MONTH] or q.month
   if month < old[RECORD_MONTH] then
     -- The session had moved on already: all of this came late.
-    add_to_month(a, month, spent)
+    add_to_month(account, a, events, month, spent)
     record[BEFORE] = old[BEFORE] + spent
     return trim_months(a)
   end
@@ -111,8 +112,8 @@ local function book_months(a, old, record, q, spent)
   local late = min(max(0, (is_unknown and 0 or q.before) - known_before), spent)
   local earlier = old[RECORD_MONTH]
   if is_same or earlier == 0 then earlier = previous_month(month) end
-  add_to_month(a, month, spent - late)
-  add_to_month(a, earlier, late)
+  add_to_month(account, a, events, month, spent - late)
+  add_to_month(account, a, events, earlier, late)
   trim_months(a)
   record[RECORD_MONTH], record[BEFORE] = month, known_before + late
 end
@@ -173,7 +174,7 @@ end
 -- Books what was reported and lends what is wished for. True where the need was not met.
 local function take(visit, q, news)
   local a, record = visit.a, news.record
-  book_months(a, news.old, record, q, news.spent)
+  book_months(visit, news.old, record, q, news.spent)
   add(a, BEYOND_GRANT, news.beyond)
   if news.beyond > 0 then
     table.insert(visit.events, {'what', 'overrun', 'amount', string.format('%.0f', news.beyond)})
@@ -221,8 +222,8 @@ local function reply(visit, q, is_hungry)
     REPLY_SHAPE, q.generation, record[SEQ], record[GRANTED], record[RECLAIMED], min(ttl, left), usd, nanos,
     (is_hungry or is_empty) and 1 or 0, (not is_hungry and a[NOW] < a[STARVING_UNTIL]) and 1 or 0,
     a[MONTH], max(0, month_end(a[MONTH]) - a[NOW]), a[TERMS_VERSION], a[OPS], next_sync(visit, usd, nanos),
-    since and max(0, a[NOW] - since) or -1, a[PROMOTIONAL], a[PROMOTIONAL + 1], a[PURCHASED], a[PURCHASED + 1],
-    a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID_BEFORE], a[PAID_BEFORE + 1])
+    since and max(0, a[NOW] - since) or -1, a[CREDITS], a[CREDITS + 1], a[GIVEN], a[GIVEN + 1],
+    a[HAS_BOUGHT], a[USED], a[USED + 1], a[MONTH_USED], a[MONTH_USED + 1], a[PAID], a[PAID + 1])
   if q.terms == a[TERMS_VERSION] then return numbers end
   -- A user has none of its own.
   return numbers .. (call('GET', tag .. 'c:' .. visit.account) or '')
@@ -272,7 +273,7 @@ function sync(account, a, session, text, time)
   if news and (is_above_sums(a, USED, news.spent) or is_above_sums(a, LEASED, news.lent)) then
     return nil, 'malformed: usage or grants above what an account can have'
   end
-  tick(a, time)
+  tick(account, a, time, visit.events)
   if visit.generations then make_way(visit) end
   reap(visit)
   visit.holders = holders(visit)
@@ -287,6 +288,7 @@ function sync(account, a, session, text, time)
   if news then save_record(visit) end
   if #visit.gone > 0 then save_gone(visit) end
   save_ended(visit)
+  save_history(account, visit.events)
   save_events(account, a, visit.events)
   return answer
 end

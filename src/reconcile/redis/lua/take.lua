@@ -13,11 +13,12 @@ local purchases_in_all, events_in_all, oldest = 0, 0, 0
 local function look(account)
   local a = load_account(account)
   if not a then return false end
-  tick(a, time)
   local events = {}
+  tick(account, a, time, events)
   announce(account, a, events)
   local pending = a[PENDING]
   save_account(account, a)
+  save_history(account, events)
   save_events(account, a, events)
   if not pending[SINCE] then return false end
   return {account, purchase_of(account, pending)[2], pending[KEY_ATTEMPT], pending[BUYS], pending[BUYS + 1],

@@ -11,7 +11,7 @@ end
 
 -- A user of whom nothing was heard yet: credit without end, so that the cap alone counts. It is the limit of the month.
 local function new_user(time)
-  local a = new_account(time, 0, 0)
+  local a = new_account(time, 0)
   a[LINE], a[LIMIT_KIND] = USD, PAUSES
   return a
 end

@@ -14,7 +14,7 @@ use super::super::connection::Connection;
 use super::super::scripts::{AMOUNT, BUCKET, RATE, STATE, Script};
 use super::super::{Redis, money, rates, round};
 use super::buckets;
-use super::chance::{cap, rules, terms};
+use super::chance::{KINDS, cap, refundable, rules, terms};
 use super::dice::Dice;
 use super::guest::Guest;
 use super::state::{of_dump, of_pool};
@@ -24,7 +24,9 @@ use crate::decision::Credit;
 use crate::decision::adaptive::{Adaptive, Bounds};
 use crate::pool::message::{Event, Group, Happening, RateReply, RateRequest, Reservation, StepProposal};
 use crate::pool::{Message, Pool, RatePool, Refusal, Reply, SessionId, account_of};
-use crate::reconcile::store::{AccountRecord, CreditKind, Purchase, Rules, Store, StoreError, UserRecord};
+use crate::reconcile::store::{
+    AccountRecord, CreditKind, Entry, Papers, Purchase, Rules, Store, StoreError, UserRecord,
+};
 
 /// A loaded machine is slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,6 +63,7 @@ pub struct World {
     dump_rates: Script,
     pub(super) events: Vec<Event>,
     events_read: u64,
+    pub(super) entries: BTreeMap<usize, Vec<Entry>>,
     pub calls: u64,
 }
 
@@ -96,6 +99,7 @@ impl World {
             purchases: Vec::new(),
             events: Vec::new(),
             events_read: 0,
+            entries: BTreeMap::new(),
             now: START,
             calls: 0,
             dice,
@@ -106,9 +110,12 @@ impl World {
 
     /// Replaces a piece of the scripts. False where there is no such piece.
     pub fn mutate(&mut self, right: &str, slip: &str) -> bool {
-        let source = &self.store.scripts.exchange.source;
-        let is_there = source.contains(right);
-        self.store.scripts.exchange = Script::of(&[&source.replace(right, slip)]);
+        let scripts = &mut self.store.scripts;
+        let mut is_there = false;
+        for script in [&mut scripts.exchange, &mut scripts.credit, &mut scripts.configure, &mut scripts.decline] {
+            is_there |= script.source.contains(right);
+            *script = Script::of(&[&script.source.replace(right, slip)]);
+        }
         is_there
     }
 
@@ -297,8 +304,14 @@ impl World {
             account: ACCOUNTS[index].into(),
             id: format!("purchase {}", self.purchases.len()),
             amount: Credit::from_nanos(self.dice.amount(most) - if self.dice.once_in(5) { most / 2 } else { 0 }),
-            kind: *self.dice.one(&[CreditKind::Promotional, CreditKind::Purchased, CreditKind::Purchased]),
+            kind: *self.dice.one(&KINDS),
+            papers: Papers { note: "why ' not".into(), ..Papers::default() },
         };
+        if purchase.kind == CreditKind::Refund && !self.purchases.is_empty() {
+            purchase.papers.refund_of = self.dice.one(&self.purchases).id.clone();
+            purchase.amount =
+                if self.dice.once_in(3) { purchase.amount } else { self.dice.one(&self.purchases).amount };
+        }
         if again {
             let known = self.dice.one(&self.purchases).clone();
             let amount = if self.dice.once_in(3) { purchase.amount } else { known.amount };
@@ -321,16 +334,17 @@ impl World {
         };
         let known = self.purchases.iter().find(|known| known.account == purchase.account && known.id == purchase.id);
         match known {
-            Some(known) if known == purchase => return Ok(record(pool, now)),
+            Some(known) if purchase.is_again(known.kind, known.amount, &known.papers.refund_of) => {
+                return Ok(record(pool, now));
+            }
             Some(_) => return Err(StoreError::PurchaseDiffers(purchase.id.clone())),
             None => {}
         }
-        let before = pool.summary(now);
-        let (mut promotional, mut purchased) = (before.credits_promotional, before.credits_purchased);
-        let total = if purchase.kind == CreditKind::Promotional { &mut promotional } else { &mut purchased };
-        *total = total.plus(purchase.amount);
-        let credited =
-            pool.credit_under(&purchase.id, before.credit_version + 1, (promotional, purchased), &self.rules.pool, now);
+        if purchase.kind == CreditKind::Refund {
+            refundable(&self.purchases, purchase)?;
+        }
+        let version = pool.summary(now).credit_version + 1;
+        let credited = pool.book(version, purchase.receipt(), &self.rules.pool, now);
         credited.map_err(|_| StoreError::TooMuchCredit)?;
         if pool.summary(now).topup_pending.is_none() {
             self.due.remove(&account);
@@ -414,6 +428,7 @@ impl World {
         let asks = |event: &&Event| matches!(event.what, Happening::TopUpNeeded { .. });
         self.due.extend(events.iter().filter(asks).map(|event| (index, event.at.0)));
         self.events.extend(events);
+        self.entries.entry(index).or_default().extend(pool.take_entries());
         let call = self.store.call(&self.dump, ACCOUNTS[index], arguments([ACCOUNTS[index]]));
         let dump = self.runtime.block_on(self.store.run(call)).unwrap();
         assert_eq!(of_dump(ACCOUNTS[index], dump), of_pool(pool));
@@ -433,6 +448,7 @@ impl World {
         self.events.sort_by_key(|event| event.account.clone());
         assert_eq!(got, self.events);
         assert_eq!(self.runtime.block_on(self.store.audit()).unwrap().drifted, []);
+        (0..USERS_FROM).for_each(|index| self.compare_history(index));
         let listed = self.runtime.block_on(self.store.accounts(None, 100)).unwrap();
         let names: Vec<&str> = listed.iter().map(|record| &*record.account).collect();
         let known = |index: &usize| ACCOUNTS[*index];

@@ -1,4 +1,4 @@
-//! Terms and rules by chance.
+//! Terms and rules by chance, and what a refund may be.
 
 use std::time::Duration;
 
@@ -7,7 +7,17 @@ use crate::decision::Credit;
 use crate::decision::catalogue::TierRule;
 use crate::decision::terms::{Mode, ReclaimMode, Suspension, Terms, Tier, TopUpTerms};
 use crate::pool::message::UserCap;
-use crate::reconcile::store::Rules;
+use crate::reconcile::store::{CreditKind, Purchase, Rules, StoreError};
+
+/// Kinds of credit, the more interesting ones more often.
+pub const KINDS: [CreditKind; 6] = [
+    CreditKind::Promotional,
+    CreditKind::Purchased,
+    CreditKind::Purchased,
+    CreditKind::Adjustment,
+    CreditKind::Refund,
+    CreditKind::Refund,
+];
 
 pub fn terms(dice: &mut Dice, scale: i64) -> Terms {
     let mut money = |most| Credit::from_nanos(dice.amount(most));
@@ -69,4 +79,15 @@ fn tiers(scale: i64) -> Vec<TierRule> {
 pub fn cap(dice: &mut Dice, scale: i64) -> UserCap {
     let limit = *dice.one(&[0, scale, scale / 2, Credit::MAX.nanos()]);
     UserCap { limit: Credit::from_nanos(limit), reclaim_mode: *dice.one(&[ReclaimMode::Limbo, ReclaimMode::Return]) }
+}
+
+/// Whether so much of a purchase is left to pay back.
+pub fn refundable(purchases: &[Purchase], refund: &Purchase) -> Result<(), StoreError> {
+    let id = &refund.papers.refund_of;
+    let own = || purchases.iter().filter(|known| known.account == refund.account);
+    let bought = own().find(|known| known.id == *id && known.kind == CreditKind::Purchased);
+    let bought = bought.ok_or_else(|| StoreError::NoSuchPurchase(id.clone()))?.amount;
+    let refunds = own().filter(|known| known.kind == CreditKind::Refund && known.papers.refund_of == *id);
+    let left = refunds.fold(bought, |left, known| left.minus(known.amount));
+    if left < refund.amount { Err(StoreError::RefundTooLarge { purchase: id.clone(), left }) } else { Ok(()) }
 }

@@ -3,6 +3,7 @@
 local account = ARGV[1]
 local a = load_account(account)
 if not a then return 'no such account' end
+a[LOTS] = unpack_one(a[LOTS])
 local records = call('HGETALL', tag .. 's:' .. account)
 for place = 2, #records, 2 do records[place] = unpack_one(records[place]) end
 local generations = call('HGETALL', tag .. 'g:' .. account)

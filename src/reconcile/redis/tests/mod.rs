@@ -7,6 +7,7 @@ mod chance;
 mod dice;
 mod difference;
 mod guest;
+mod history;
 mod life;
 mod mutants;
 mod outbox;

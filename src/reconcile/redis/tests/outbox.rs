@@ -20,7 +20,7 @@ use crate::pool::message::Happening;
 use crate::pool::{Message, SessionId, SyncRequest};
 use crate::reconcile::embedded::Embedded;
 use crate::reconcile::outbox::{Outbox, Take};
-use crate::reconcile::store::{CreditKind, Purchase, Rules};
+use crate::reconcile::store::{CreditKind, Papers, Purchase, Rules};
 
 /// A store, and how its time passes.
 struct Bench<'a> {
@@ -33,7 +33,13 @@ impl Bench<'_> {
     /// Has an account bought 10 USD and use them up: one event.
     fn deplete(&self, account: &str) {
         let amount = Credit::from_nanos(10_000_000_000);
-        let purchase = Purchase { account: account.into(), id: "first".into(), amount, kind: CreditKind::Purchased };
+        let purchase = Purchase {
+            account: account.into(),
+            id: "first".into(),
+            amount,
+            kind: CreditKind::Purchased,
+            papers: Papers::default(),
+        };
         self.runtime.block_on(self.store.create_account(account.into(), Terms::default())).unwrap();
         self.runtime.block_on(self.store.add_credits(purchase)).unwrap();
         let sync = SyncRequest {

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use super::super::answer::{Answer, list, text, whole};
 use super::super::packed::Numbers;
 use super::super::terms::tier_of_number;
+use crate::clock::UnixMs;
 use crate::decision::Credit;
 use crate::decision::terms::{Mode, ReclaimMode, Terms, Tier};
-use crate::pool::Pool;
 use crate::pool::message::Event;
+use crate::pool::{Credits, Entry, Pool};
 
 type Key = ((String, u128), u32);
 
@@ -24,9 +25,8 @@ pub struct State {
     pub now: u64,
     terms: Terms,
     terms_version: u64,
-    promotional: Credit,
-    purchased: Credit,
-    paid_before: Credit,
+    credits: Credits,
+    paid: Credit,
     credit_version: u64,
     used: Credit,
     leased: Credit,
@@ -39,9 +39,15 @@ pub struct State {
     depleted: bool,
     low: bool,
     tier: Tier,
+    /// Of the scripts' state it is the limit in force; of the law's it becomes that.
+    limit_max: Option<Credit>,
     /// Beyond the grant, adopted again, reaped.
     oddities: (Credit, Credit, Credit),
     ops: u64,
+    /// Month, since when, how much.
+    late: Option<(u32, u64, Credit)>,
+    history: u64,
+    entries: Vec<Entry>,
     events: Vec<Event>,
 }
 
@@ -74,7 +80,8 @@ struct TopUp {
 }
 
 pub fn of_pool(pool: &Pool) -> State {
-    postcard::from_bytes(&postcard::to_stdvec(pool).unwrap()).unwrap()
+    let state: State = postcard::from_bytes(&postcard::to_stdvec(pool).unwrap()).unwrap();
+    State { limit_max: pool.summary(UnixMs(state.now)).month_limit, ..state }
 }
 
 /// As `dump.lua` tells it. Also checks that every list agrees with the records.
@@ -91,7 +98,7 @@ pub fn of_dump(account: &str, dump: Value) -> State {
     let (_schema, created, now, ops): (u64, u64, u64, u64) = (next(), next(), next(), next());
     let (terms_version, credit_version) = (next(), next());
     let mut money = || state.credit().unwrap();
-    let (promotional, purchased, used, leased, retired) = (money(), money(), money(), money(), money());
+    let (total, given, used, leased, retired) = (money(), money(), money(), money(), money());
     let (month, month_used) = (state.whole().unwrap(), state.credit().unwrap());
     let months = (month, month_used, past(state.list().unwrap()));
     let starving_until = state.whole().unwrap();
@@ -103,20 +110,31 @@ pub fn of_dump(account: &str, dump: Value) -> State {
     let pending = pending(account, state.list().unwrap());
     // What the law looks at of the terms, and when the first record ends.
     let of_terms: Vec<Value> = (0..15).map(|_| state.value().unwrap()).collect();
+    let mut of_limit = list(Value::Array(of_terms[4..7].to_vec())).unwrap();
+    let has_limit = of_limit.number().unwrap() > 0;
+    let limit_max = Some(of_limit.credit().unwrap()).filter(|_| has_limit);
     let terms = terms.unwrap_or_else(|| user_terms(&mut list(Value::Array(of_terms)).unwrap()));
     state.pass(1).unwrap();
-    let (paid_before, tier) = (state.credit().unwrap(), tier_of_number(state.whole().unwrap()).unwrap());
+    let (paid, tier) = (state.credit().unwrap(), tier_of_number(state.whole().unwrap()).unwrap());
     state.pass(2).unwrap();
     let low = state.is_set().unwrap();
+    state.pass(7).unwrap();
+    state.pass(1).unwrap();
+    let mut lots = state.list().unwrap();
+    let mut lot = || lots.credit().unwrap();
+    let credits = Credits { promotional: lot(), purchased: lot(), adjusted: lot(), refunded: lot() };
+    assert_eq!((total, given), (credits.total(), credits.given()));
+    assert_eq!(state.is_set().unwrap(), credits.purchased.is_positive());
+    let history = state.whole().unwrap();
+    let late = late(state.list().unwrap());
     State {
         account: account.into(),
         created,
         now,
         terms,
         terms_version,
-        promotional,
-        purchased,
-        paid_before,
+        credits,
+        paid,
         credit_version,
         used,
         leased,
@@ -129,8 +147,12 @@ pub fn of_dump(account: &str, dump: Value) -> State {
         depleted,
         low,
         tier,
+        limit_max,
         oddities,
         ops,
+        late,
+        history,
+        entries: Vec::new(),
         events: Vec::new(),
     }
 }
@@ -150,6 +172,11 @@ fn past(mut flat: Answer) -> Vec<(u32, Credit)> {
         past.push((whole(&month).unwrap().try_into().unwrap(), flat.credit().unwrap()));
     }
     past
+}
+
+fn late(mut late: Answer) -> Option<(u32, u64, Credit)> {
+    let month = whole(&late.next()?).unwrap().try_into().unwrap();
+    Some((month, late.whole().unwrap(), late.credit().unwrap()))
 }
 
 fn pending(account: &str, mut pending: Answer) -> Option<(String, u64, Credit, Credit)> {

@@ -1,0 +1,109 @@
+//! Credits: booked once for each id, against the version that was read, with a line of history.
+
+use redis::Value;
+
+use super::accounts::{TRIES, arguments, read, refused};
+use super::answer::{list, text};
+use super::state::Kept;
+use super::terms::amount_text;
+use super::{Redis, history};
+use crate::decision::Credit;
+use crate::pool::{CreditKind, Credits};
+use crate::reconcile::store::{AccountRecord, Purchase, StoreError};
+
+pub(super) async fn add(store: &Redis, purchase: Purchase) -> Result<AccountRecord, StoreError> {
+    for _ in 0..TRIES {
+        let before = read(store, &purchase.account).await?;
+        // Read after the version, against which it is booked.
+        let refunded = refunded(store, &purchase).await?;
+        match book(store, &purchase, &before, &refunded).await? {
+            Booked::Done => return Ok(read(store, &purchase.account).await?.record()),
+            Booked::Outdated => {}
+        }
+    }
+    Err(StoreError::Unavailable("others change the account's credits all the time; try again".into()))
+}
+
+enum Booked {
+    Done,
+    /// Somebody else changed the credits since they were read.
+    Outdated,
+}
+
+/// What a refund finds.
+enum Refunded {
+    /// It is none.
+    Not,
+    /// So much of the purchase is refunded with this one.
+    Of(Credit),
+    /// It cannot be, unless it was booked before.
+    Refused(StoreError),
+}
+
+async fn book(store: &Redis, purchase: &Purchase, before: &Kept, refunded: &Refunded) -> Result<Booked, StoreError> {
+    let credits = before.credits.with(purchase.kind, purchase.amount);
+    let is_fine = credits.is_some() && !matches!(refunded, Refunded::Refused(_));
+    // No account is at a version below zero: this only asks whether it was booked already.
+    let version = if is_fine { before.credit_version.to_string() } else { "-1".into() };
+    let (credits, receipt) = (credits.unwrap_or_default(), receipt(purchase));
+    let is_less = if credits.paid() < before.credits.paid() { "1" } else { "0" };
+    let line = history::credit_line(&purchase.receipt());
+    let mut args = arguments([&purchase.account, version.as_str(), &purchase.id, &receipt, &line, is_less]);
+    args.extend(totals(&credits));
+    if let Refunded::Of(refunded) = refunded {
+        args.extend(arguments([&purchase.papers.refund_of, &refunded.nanos().to_string()]));
+    }
+    match store.run(store.call(&store.scripts.credit, &purchase.account, args)).await? {
+        Value::Int(_) => match refunded {
+            Refunded::Refused(StoreError::RefundTooLarge { purchase, left }) => {
+                Err(StoreError::RefundTooLarge { purchase: purchase.clone(), left: *left })
+            }
+            Refunded::Refused(_) => Err(StoreError::NoSuchPurchase(purchase.papers.refund_of.clone())),
+            Refunded::Not | Refunded::Of(_) if !is_fine => Err(StoreError::TooMuchCredit),
+            Refunded::Not | Refunded::Of(_) => Ok(Booked::Outdated),
+        },
+        answer => match text(&answer)?.as_str() {
+            "credited" => Ok(Booked::Done),
+            booked if booked == receipt => Ok(Booked::Done),
+            booked if booked.starts_with("booked ") => Err(StoreError::PurchaseDiffers(purchase.id.clone())),
+            _ => Err(refused(&purchase.account, &answer)),
+        },
+    }
+}
+
+async fn refunded(store: &Redis, refund: &Purchase) -> Result<Refunded, StoreError> {
+    if refund.kind != CreditKind::Refund {
+        return Ok(Refunded::Not);
+    }
+    let purchase = &refund.papers.refund_of;
+    let args = arguments([&refund.account, purchase.as_str()]);
+    let mut answer = list(store.run(store.call(&store.scripts.receipt, &refund.account, args)).await?)?;
+    let (bought, refunded) = (amount(&answer.value()?, "booked purchased "), amount(&answer.value()?, ""));
+    let Some(bought) = bought else {
+        return Ok(Refunded::Refused(StoreError::NoSuchPurchase(purchase.clone())));
+    };
+    let refunded = refunded.unwrap_or_default();
+    let left = bought.minus(refunded);
+    if left < refund.amount {
+        return Ok(Refunded::Refused(StoreError::RefundTooLarge { purchase: purchase.clone(), left }));
+    }
+    Ok(Refunded::Of(refunded.plus(refund.amount)))
+}
+
+/// The nano-USD after `tag`.
+fn amount(value: &Value, tag: &str) -> Option<Credit> {
+    text(value).ok()?.strip_prefix(tag)?.trim_end().parse().ok().map(Credit::from_nanos)
+}
+
+/// In the order of `lua/credit.lua`.
+fn totals(credits: &Credits) -> Vec<Vec<u8>> {
+    let Credits { promotional, purchased, adjusted, refunded } = *credits;
+    let totals = [promotional, purchased, adjusted, refunded, credits.total(), credits.given(), credits.paid()];
+    totals.map(amount_text).join(" ").split(' ').map(Vec::from).collect()
+}
+
+/// What is remembered of it.
+fn receipt(purchase: &Purchase) -> String {
+    let kind = history::kind_name(purchase.kind);
+    format!("booked {kind} {} {}", purchase.amount.nanos(), purchase.papers.refund_of)
+}
