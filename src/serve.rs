@@ -84,6 +84,7 @@ pub fn serve(command: Serve) -> Result<(), Failure> {
     let environment = std::env::vars_os().collect();
     let settings = config::load(Sources { file: config, environment, flags, demo })?;
     telemetry::start_log(settings.log_format, &settings.log_filter)?;
+    keep_pages_small();
     let ports = Ports::bind(&settings)?;
     let unix = ports.unix.clone();
     // Removed when this function ends.
@@ -144,6 +145,14 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
         else => tracing::warn!("stopped without a last round; leases come back when they expire"),
     }
     Ok(served?)
+}
+
+/// The system clears a page of memory when it is first used, a huge one for milliseconds; and who adds an account, and so may
+/// need a page, holds the lock that checks wait for.
+fn keep_pages_small() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "memory may come in huge pages");
+    }
 }
 
 /// Lets decisions go first where cores are scarce. This thread, and those it begins from now on, do what can wait a little:

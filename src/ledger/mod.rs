@@ -74,6 +74,8 @@ const REPLIES_PIECE: usize = 16;
 /// Shards for each thread that decides: so few that what every check touches of one stays in the nearest cache.
 const SHARDS_PER_WORKER: usize = 4;
 const SHARDS_MAX: usize = 1_024;
+/// Some tens of microseconds.
+const LOCK_TRIES: usize = 1_000;
 
 /// Bounds of a ledger. Each limit is there so that no map grows with what strangers send.
 #[derive(Clone, Copy, Debug)]
@@ -377,7 +379,15 @@ impl Ledger {
     }
 }
 
+/// Whoever holds the lock lets go within microseconds, sooner than a thread that sleeps is woken: so it is asked for a while.
+///
 /// A panic under the lock is a bug that ends the process in release; a test goes on with what is there.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    for _ in 0..LOCK_TRIES {
+        if let Ok(shard) = shard.try_lock() {
+            return shard;
+        }
+        std::hint::spin_loop();
+    }
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,7 @@ pub enum Asked {
 }
 
 /// A store that was silent for so many times as long as somebody would wait is not waited for.
-const STILL_FACTOR: u32 = 4;
+const STILL_FACTOR: u32 = 2;
 
 /// Who waits for which account.
 pub(super) struct Waiting {

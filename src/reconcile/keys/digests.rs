@@ -1,62 +1,69 @@
 //! A map by key digest that never tells by its timing how much of a digest was right.
 
-use std::hash::BuildHasher;
+use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use indexmap::IndexMap;
 use subtle::ConstantTimeEq;
 
 use crate::reconcile::store::KeyDigest;
 
-/// Values by digest: found by a hash with a secret seed, compared in constant time.
+/// Values by digest: found by a hash with a secret seed, compared in constant time. They stand in a row, so that there is no
+/// room between them for what may come.
 pub(super) struct Digests<T> {
-    table: HashTable<(KeyDigest, T)>,
-    seed: RandomState,
+    row: IndexMap<Secret, T, RandomState>,
 }
+
+struct Secret(KeyDigest);
 
 impl<T> Digests<T> {
     pub fn new() -> Self {
-        Self { table: HashTable::new(), seed: RandomState::default() }
+        Self { row: IndexMap::default() }
     }
 
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.row.len()
     }
 
     pub fn get_mut(&mut self, digest: &KeyDigest) -> Option<&mut T> {
-        let found = self.table.find_mut(self.seed.hash_one(digest), |entry| same(&entry.0, digest));
-        found.map(|entry| &mut entry.1)
+        self.row.get_mut(&Secret(*digest))
     }
 
     /// Puts a value in the place of an earlier one, if there was one.
     pub fn insert(&mut self, digest: KeyDigest, value: T) {
-        self.remove(&digest);
-        let seed = &self.seed;
-        self.table.insert_unique(seed.hash_one(digest), (digest, value), |entry| seed.hash_one(entry.0));
+        self.row.insert(Secret(digest), value);
     }
 
     pub fn remove(&mut self, digest: &KeyDigest) -> Option<T> {
-        let found = self.table.find_entry(self.seed.hash_one(digest), |entry| same(&entry.0, digest));
-        found.ok().map(|entry| entry.remove().0.1)
+        self.row.swap_remove(&Secret(*digest))
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        self.table.retain(|entry| keep(&entry.1));
+        self.row.retain(|_, value| keep(value));
     }
 
     /// Forgets one value, whichever comes first.
     pub fn remove_any(&mut self) {
-        let first = self.table.iter().next().map(|entry| entry.0);
-        first.map(|digest| self.remove(&digest));
+        self.row.swap_remove_index(0);
     }
 }
 
-/// In two halves: as constant as byte by byte, at a tenth of the cost.
-fn same(a: &KeyDigest, b: &KeyDigest) -> bool {
-    let halves = |digest: &KeyDigest| {
-        let (left, right) = digest.split_at(16);
-        [left, right].map(|half| u128::from_ne_bytes(half.try_into().expect("half of 32 bytes")))
-    };
-    let ([a_left, a_right], [b_left, b_right]) = (halves(a), halves(b));
-    (a_left.ct_eq(&b_left) & a_right.ct_eq(&b_right)).into()
+impl PartialEq for Secret {
+    /// In two halves: as constant as byte by byte, at a tenth of the cost.
+    fn eq(&self, other: &Self) -> bool {
+        let halves = |Self(digest): &Self| {
+            let (left, right) = digest.split_at(16);
+            [left, right].map(|half| u128::from_ne_bytes(half.try_into().expect("half of 32 bytes")))
+        };
+        let ([left, right], [other_left, other_right]) = (halves(self), halves(other));
+        (left.ct_eq(&other_left) & right.ct_eq(&other_right)).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
 }

@@ -67,8 +67,8 @@ struct Known {
     owner: Arc<str>,
     /// When the store was asked that said so.
     confirmed: Time,
-    /// When a look-up failed after that.
-    failed: Option<Time>,
+    /// When a look-up failed after that; the origin where none did.
+    failed: Time,
 }
 
 struct UnderWay {
@@ -153,7 +153,7 @@ impl Memory {
             }
             Err(_) => {
                 if let Some(known) = shard.known.get_mut(&digest) {
-                    known.failed = Some(asked);
+                    known.failed = asked;
                 }
                 KeyOwner::Unavailable
             }
@@ -177,7 +177,7 @@ impl Memory {
     fn told_by(&self, shard: &mut Shard, digest: &KeyDigest, now: Time) -> Option<KeyOwner> {
         if let Some(known) = shard.known.get_mut(digest) {
             let is_young = self.age(known, now) < self.settings.refresh_after;
-            let is_sure = is_young || known.failed.is_some_and(|failed| now < failed.after(RETRY_AFTER));
+            let is_sure = is_young || (known.failed > known.confirmed && now < known.failed.after(RETRY_AFTER));
             return is_sure.then(|| KeyOwner::Account(known.owner.clone()));
         }
         let refused = *shard.strangers.get_mut(digest)?;
@@ -254,7 +254,7 @@ impl Shard {
         if self.known.len() >= max.max(1) && self.known.get_mut(&digest).is_none() {
             self.known.remove_any();
         }
-        self.known.insert(digest, Known { owner: owner.clone(), confirmed: asked, failed: None });
+        self.known.insert(digest, Known { owner: owner.clone(), confirmed: asked, failed: Time::default() });
     }
 
     fn refuse(&mut self, digest: KeyDigest, asked: Time, settings: &KeySettings) {

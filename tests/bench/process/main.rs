@@ -1,8 +1,10 @@
 //! The decision itself, in process: time for decide, hold and settle, and memory for each account.
 //!
-//! `cargo bench --bench process`; with ` -- time 10000` for the time alone, to run under a profiler.
+//! `cargo bench --bench process`; with ` -- time 10000` for the time alone, to run under a profiler, and with ` -- loading` for
+//! the slowest checks while a million accounts load.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]
 
+mod loading;
 #[path = "../median.rs"]
 mod median;
 
@@ -33,10 +35,13 @@ const STEP: usize = 10_000;
 const USAGE: Usage = Usage { prompt: 200, cached: 0, generated: 12 };
 
 fn main() {
+    // As the binary that is measured does.
+    rustix::thread::disable_transparent_huge_pages(true).expect("the system knows huge pages");
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["memory", state, accounts] => print_resident_bytes(state, accounts),
+        ["loading"] => loading::measure(),
         ["time", accounts] => println!("{:.0}", nanos_per_request(accounts.parse().expect("a number of accounts"))),
         _ => measure(),
     }
@@ -51,7 +56,7 @@ fn measure() {
 
 /// A ledger and the books it squares with.
 struct World {
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     books: HashMap<Arc<str>, Books>,
     /// Keep the books between rounds; else each message meets books as good as new, and their memory is not counted.
     keep_books: bool,
@@ -70,7 +75,7 @@ impl World {
         let settings = LedgerSettings { accounts_max: accounts, ..settings() };
         let session = SessionId { node: Arc::from("bench"), run: 1 };
         Self {
-            ledger: Ledger::new(settings, catalogue, session),
+            ledger: Arc::new(Ledger::new(settings, catalogue, session)),
             books: HashMap::new(),
             keep_books,
             now: Now { time: Time::from_nanos(1_000_000_000_000), unix: UnixMs(1_793_500_000_000) },
@@ -80,15 +85,16 @@ impl World {
 
     /// Says everything that is due, and lets a tenth of a second pass.
     fn round(&mut self) {
-        loop {
-            let messages = self.ledger.collect(self.now, 10_000);
-            if messages.is_empty() {
-                break;
-            }
-            let replies = messages.iter().map(|message| self.answer(message)).collect();
-            self.ledger.apply(replies, self.now, self.now);
-        }
+        while self.exchange(10_000) {}
         self.now = self.now.after(Duration::from_millis(100));
+    }
+
+    /// Says what is due, so much at most. False where nothing was.
+    fn exchange(&mut self, max: usize) -> bool {
+        let messages = self.ledger.collect(self.now, max);
+        let replies = messages.iter().map(|message| self.answer(message)).collect();
+        self.ledger.apply(replies, self.now, self.now);
+        !messages.is_empty()
     }
 
     fn answer(&mut self, message: &Message) -> Reply {
