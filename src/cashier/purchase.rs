@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::webhook::{Answer, CallError};
 use crate::pool::message::Wanted;
@@ -52,12 +52,17 @@ pub(super) fn body(wanted: &Wanted) -> String {
 #[derive(Deserialize)]
 struct Said {
     status: String,
-    #[serde(default)]
-    reason: String,
-    /// The payment provider's name for it, for the account's history.
-    reference: Option<String>,
     /// Which purchase it speaks of, where it says so.
     purchase_id: Option<String>,
+}
+
+/// What it says for people to read, apart: nothing of it makes a yes or a no unreadable.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Remarks {
+    reason: Value,
+    /// The payment provider's name for it, for the account's history.
+    reference: Value,
 }
 
 pub(super) fn verdict(wanted: &Wanted, answered: Result<Answer, CallError>) -> Verdict {
@@ -69,12 +74,12 @@ pub(super) fn verdict(wanted: &Wanted, answered: Result<Answer, CallError>) -> V
     if said.as_ref().and_then(|said| said.purchase_id.as_deref()).is_some_and(|id| id != wanted.key) {
         return Verdict::Unknown("it answered for another purchase; mend the webhook".into());
     }
-    let reason = said.as_ref().map_or_else(String::new, |said| shown(&said.reason));
+    let Remarks { reason, reference } = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let reason = shown(&text(reason));
     match (answer.status, said.as_ref().map(|said| said.status.as_str())) {
         (StatusCode::PAYMENT_REQUIRED, _) => Verdict::Declined(reason),
         (status, Some("succeeded")) if status.is_success() => {
-            let reference = said.and_then(|said| said.reference).unwrap_or_default();
-            Verdict::Bought(shown(&reference).chars().take(REFERENCE_MAX).collect())
+            Verdict::Bought(shown(&text(reference)).chars().take(REFERENCE_MAX).collect())
         }
         (status, Some("declined")) if status.is_success() => Verdict::Declined(reason),
         (status, Some("pending")) if status.is_success() => Verdict::Unknown("the purchase is under way".into()),
@@ -92,6 +97,15 @@ fn remedy(status: StatusCode) -> &'static str {
         409 | 422 => "; was the key used with another amount?",
         400..=499 => "; see the webhook's log",
         _ => "",
+    }
+}
+
+/// A text as it is, a number as it is written; nothing else is taken for a remark.
+fn text(remark: Value) -> String {
+    match remark {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
     }
 }
 

@@ -170,12 +170,11 @@ impl Pool {
             return Ok(false);
         }
         self.tick(now, rules);
-        // Only what is paid back lowers what was paid.
-        let before = if credits.paid() < self.credits.paid() { Credit::ZERO } else { self.lifetime_paid() };
+        // Only what is paid back lowers what was paid, and by no more than that.
+        let before = self.lifetime_paid().minus(credits.less_paid_than(&self.credits));
         (self.credit_version, self.credits, self.paid) = (version, credits, before.max(credits.paid()));
-        let id = receipt.id.clone();
         self.keep(Booking::Credits(receipt));
-        self.top_up_credited(&id);
+        self.top_up_credited();
         self.rearm_balance_alert();
         self.changed(rules);
         Ok(true)

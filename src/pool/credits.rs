@@ -49,6 +49,11 @@ impl Credits {
         self.purchased.minus(self.refunded)
     }
 
+    /// By how much less is paid than `before`.
+    pub fn less_paid_than(&self, before: &Self) -> Credit {
+        before.paid().minus(self.paid()).at_least_zero()
+    }
+
     /// What was had free of charge: usage up to here is no paid usage.
     pub fn given(&self) -> Credit {
         self.promotional.plus(self.adjusted.at_least_zero())

@@ -54,10 +54,11 @@ impl TopUp {
 }
 
 impl Pool {
-    /// Ends the pending purchase where it was made, or as much was bought. A smaller purchase by hand leaves it in flight.
-    pub(super) fn top_up_credited(&mut self, purchase_id: &str) {
+    /// Ends the pending purchase where it was made, or as much was bought. A smaller purchase by hand leaves it in flight, and so
+    /// does what is no purchase, whatever its id.
+    pub(super) fn top_up_credited(&mut self) {
         let purchased = self.credits.purchased;
-        let is_made = |pending: &mut Pending| pending.done_at <= purchased || pending.key == purchase_id;
+        let is_made = |pending: &mut Pending| pending.done_at <= purchased;
         let Some(pending) = self.top_up.pending.take_if(is_made) else {
             return;
         };

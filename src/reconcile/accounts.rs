@@ -100,8 +100,8 @@ impl Accounts {
     /// Replaces the terms if they are still at `version`, so that two operators cannot undo each other unawares.
     pub async fn configure(&self, account: &str, version: u64, terms: Terms) -> Result<AccountRecord, AccountsError> {
         refuse(name_faults(account))?;
-        let lifetime_paid = self.store.account(account.into()).await?.lifetime_paid;
-        refuse(self.terms_faults(&terms, lifetime_paid))?;
+        let before = self.store.account(account.into()).await?;
+        refuse(self.terms_faults(&terms, Some(&before)))?;
         let record = self.store.configure(account.into(), version, terms).await?;
         self.changed(account);
         Ok(record)
@@ -171,14 +171,14 @@ impl Accounts {
     /// What is wrong with an account that is to be made.
     pub fn new_account_faults(&self, account: &str, terms: &Terms) -> Vec<FieldFault> {
         let mut faults = name_faults(account);
-        faults.extend(self.terms_faults(terms, Credit::ZERO));
+        faults.extend(self.terms_faults(terms, None));
         faults
     }
 
-    /// What is wrong with terms for an account that paid so much.
-    pub fn terms_faults(&self, terms: &Terms, lifetime_paid: Credit) -> Vec<FieldFault> {
+    /// What is wrong with terms that an account is to have next, or to begin with.
+    pub fn terms_faults(&self, terms: &Terms, before: Option<&AccountRecord>) -> Vec<FieldFault> {
         let mut faults = Vec::new();
-        faults.extend(self.monthly_limit_fault(terms, lifetime_paid));
+        faults.extend(self.monthly_limit_fault(terms, before));
         faults.extend(alerts_fault(terms));
         faults.extend(credit_line_fault(terms));
         faults.extend(balance_alert_fault(terms));
@@ -216,12 +216,17 @@ impl Accounts {
         faults
     }
 
-    fn monthly_limit_fault(&self, terms: &Terms, lifetime_paid: Credit) -> Option<FieldFault> {
+    fn monthly_limit_fault(&self, terms: &Terms, before: Option<&AccountRecord>) -> Option<FieldFault> {
         let limit = terms.monthly_limit?;
         if limit < Credit::ZERO || !limit.usd().is_integer() {
             return Some(fault("terms.monthly_limit", "must be whole USD, 0 or more"));
         }
-        let tier = self.catalogue.tier(terms, lifetime_paid);
+        // A refund may have lowered the tier below a limit that stays as it is: the tier's is in force then.
+        let limits = |terms: &Terms| (terms.monthly_limit, terms.mode);
+        if before.is_some_and(|before| limits(&before.terms) == limits(terms)) {
+            return None;
+        }
+        let tier = self.catalogue.tier(terms, before.map_or(Credit::ZERO, |before| before.lifetime_paid));
         let max = self.catalogue.tier_rule(tier).and_then(|rule| rule.monthly_limit_max);
         let above = terms.mode == Mode::Postpaid && max.is_some_and(|max| limit > max);
         let max = max.filter(|_| above)?;
@@ -287,11 +292,9 @@ pub fn name_faults(account: &str) -> Vec<FieldFault> {
     vec![fault("account", format!("must have 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ -"))]
 }
 
-fn purchase_id_faults(id: &str) -> Vec<FieldFault> {
-    if id.bytes().all(|byte| byte.is_ascii_graphic()) && (1..=PURCHASE_ID_MAX).contains(&id.len()) {
-        return Vec::new();
-    }
-    vec![fault("purchase_id", format!("must have 1 to {PURCHASE_ID_MAX} visible ASCII characters"))]
+fn purchase_id_fault(field: &'static str, id: &str) -> Option<FieldFault> {
+    let is_fine = id.bytes().all(|byte| byte.is_ascii_graphic()) && (1..=PURCHASE_ID_MAX).contains(&id.len());
+    (!is_fine).then(|| fault(field, format!("must have 1 to {PURCHASE_ID_MAX} visible ASCII characters")))
 }
 
 /// What is wrong with credits to book; an amount or a kind that could not be read has its fault already.
@@ -303,7 +306,7 @@ pub fn purchase_faults(
     Papers { refund_of, reference, note }: &Papers,
 ) -> Vec<FieldFault> {
     let mut faults = name_faults(account);
-    faults.extend(purchase_id_faults(id));
+    faults.extend(purchase_id_fault("purchase_id", id));
     let is_adjustment = kind == Some(CreditKind::Adjustment);
     if is_adjustment && amount == Some(Credit::ZERO) {
         faults.push(fault("amount", "must not be 0; an adjustment goes up or down"));
@@ -313,6 +316,8 @@ pub fn purchase_faults(
     }
     if kind == Some(CreditKind::Refund) && refund_of.is_empty() {
         faults.push(fault("refund_of", "is missing; send the id of the purchase"));
+    } else if kind == Some(CreditKind::Refund) {
+        faults.extend(purchase_id_fault("refund_of", refund_of));
     }
     if kind.is_some_and(|kind| kind != CreditKind::Refund) && !refund_of.is_empty() {
         faults.push(fault("refund_of", "must be empty; only a refund has it"));

@@ -38,7 +38,11 @@ pub enum StoreError {
     RefundTooLarge { purchase: String, left: Credit },
     #[error("no key {0:?} of that account")]
     NoSuchKey(String),
-    #[error("credits would exceed {limit}; the largest balance an account can have", limit = Credit::MAX)]
+    #[error(
+        "amount: credits of this kind would not lie between {least} and {most}; more or less an account cannot have",
+        least = Credit::ZERO.minus(Credit::MAX),
+        most = Credit::MAX
+    )]
     TooMuchCredit,
     #[error("the store's data cannot be read: {0}")]
     Corrupt(String),

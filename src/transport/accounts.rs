@@ -117,14 +117,11 @@ impl Accounts for Operators {
             // What can be said of the request without the account is said.
             before => before.ok(),
         };
-        let lifetime_paid = before.as_ref().map(|before| before.lifetime_paid);
         // Against another version the change is refused in the store, whatever was read here.
-        let terms =
-            changed(before.map_or_else(|| initial(&change), |before| before.terms), change.clone(), &mut faults);
-        if !faults.is_empty()
-            && let Some(paid) = lifetime_paid
-        {
-            faults.join_beside(MODE, self.accounts.terms_faults(&terms, paid));
+        let merged = before.as_ref().map_or_else(|| initial(&change), |before| before.terms.clone());
+        let terms = changed(merged, change.clone(), &mut faults);
+        if !faults.is_empty() && before.is_some() {
+            faults.join_beside(MODE, self.accounts.terms_faults(&terms, before.as_ref()));
         }
         faults.refuse()?;
         let configured = self.accounts.configure(account, request.version, terms).await;

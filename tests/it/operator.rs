@@ -119,7 +119,10 @@ async fn the_leases_of_all_nodes_are_told() {
         let request = api::InspectAccountRequest { account: "acme".into() };
         sidecar.accounts().await.inspect_account(request).await.expect("it is there").into_inner()
     };
+    redis.ask::<()>("CONFIG RESETSTAT").await;
     let seen = inspect(&sidecars[0]).await;
+    let asked: String = redis.ask("INFO commandstats").await;
+    assert!(asked.contains("cmdstat_hgetall:") && !asked.contains("cmdstat_lrange:"), "no history is read: {asked}");
     let nodes: Vec<&str> = seen.leases.iter().map(|lease| lease.node.as_str()).collect();
     assert_eq!(nodes, ["one", "two"], "{seen:?}");
     assert!(seen.leases.iter().all(|lease| lease.live && lease.heard_ms < 30_000), "{seen:?}");

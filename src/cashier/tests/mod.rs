@@ -63,6 +63,7 @@ fn only_what_says_so_is_a_yes_or_a_no() {
         (201, r#"{"status":"succeeded","purchase_id":"acme.7.1","more":[1]}"#, Some(true)),
         (200, r#"{"status":"succeeded","purchase_id":"acme.7.0"}"#, None),
         (200, r#"{"status":"declined","reason":"card expired"}"#, Some(false)),
+        (200, r#"{"status":"declined","reason":null}"#, Some(false)),
         (402, "", Some(false)),
         (402, r#"{"status":"declined","purchase_id":"other"}"#, None),
         (402, "<html>", Some(false)),
@@ -87,9 +88,18 @@ fn only_what_says_so_is_a_yes_or_a_no() {
         Ok(Answer { status: StatusCode::PAYMENT_REQUIRED, body: "{\"status\":\"\",\"reason\":\"a\\nb\"}".into() }),
     );
     assert_eq!(reason, Verdict::Declined("ab".into()));
-    for (reference, kept) in
-        [(r#""ch_1""#, "ch_1"), (r#""a\nb""#, "ab"), ("null", ""), (&format!("\"{:0>200}\"", 1), &"0".repeat(128))]
-    {
+    for (reference, kept) in [
+        (r#""ch_1""#, "ch_1"),
+        (r#""a\nb""#, "ab"),
+        ("null", ""),
+        (&format!("\"{:0>200}\"", 1), &"0".repeat(128)),
+        ("12345", "12345"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("1e999", ""),
+        (r#""\ud800""#, ""),
+        ("true", ""),
+        (r#"{"id":["ch_1"]}"#, ""),
+    ] {
         let body = format!(r#"{{"status":"succeeded","reference":{reference}}}"#);
         let bought = verdict(&wanted(), Ok(Answer { status: StatusCode::OK, body: body.into() }));
         assert_eq!(bought, Verdict::Bought(kept.into()));

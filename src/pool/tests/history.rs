@@ -110,6 +110,27 @@ fn a_postpaid_account_has_its_tiers_limit_where_its_own_is_higher() {
     }
 }
 
+#[test]
+fn a_refund_takes_its_own_amount_off_what_was_paid_and_no_more() {
+    // Bought at first, used, promotional credit that covers the usage, refunded: what counts as paid.
+    for (bought, used, promotional, refunded, paid) in [
+        ("10", "600", "600", "0.01", "599.99"),
+        ("10", "600", "600", "10", "590"),
+        ("10", "600", "0", "10", "600"),
+        ("60", "0", "0", "20", "40"),
+        ("60", "60", "60", "60", "0"),
+        ("60", "40", "100", "60", "0"),
+    ] {
+        let terms = Terms { mode: Mode::Postpaid, credit_line: usd("1000"), ..Terms::default() };
+        let (mut pool, mut asker) = (pool_on(terms, bought), Asker::new(1));
+        asker.said.used = usd(used);
+        asker.borrow(&mut pool, Credit::ZERO, Credit::ZERO, START);
+        pool.book(2, receipt(CreditKind::Promotional, usd(promotional)), &rules(), START).unwrap();
+        pool.book(3, receipt(CreditKind::Refund, usd(refunded)), &rules(), START).unwrap();
+        assert_eq!(pool.lifetime_paid(), usd(paid), "{bought} {used} {promotional} {refunded}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_sum_of_the_history_is_the_balance(

@@ -138,6 +138,11 @@ fn the_purchase_that_was_asked_for_ends_the_need_whatever_was_refunded() {
     assert_eq!(keys(&mut pool), ["acme.1.0 $20.00"]);
     let bought = |id: &str, amount| Receipt { id: id.into(), ..receipt(CreditKind::Purchased, usd(amount)) };
     pool.book(2, receipt(CreditKind::Refund, usd("3")), &rules(), at(1)).unwrap();
+    for kind in [CreditKind::Promotional, CreditKind::Adjustment, CreditKind::Refund, CreditKind::Purchased] {
+        let mut confused = pool.clone();
+        confused.book(3, Receipt { kind, ..bought("acme.1.0", "1") }, &rules(), at(1)).unwrap();
+        assert!(confused.view(at(1)).topup_pending.is_some(), "{kind:?} under its key");
+    }
     pool.book(3, bought("another", "19.999999999"), &rules(), at(2)).unwrap();
     assert!(pool.view(at(2)).topup_pending.is_some());
     let mut grown = pool.clone();

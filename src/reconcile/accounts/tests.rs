@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Accounts, AccountsError};
 use crate::clock::Clock;
 use crate::decision::Credit;
-use crate::decision::terms::{Mode, Terms, Tier, TopUpTerms};
+use crate::decision::terms::{Mode, Suspension, Terms, Tier, TopUpTerms};
 use crate::reconcile::bench::{catalogue, ledger, runtime};
 use crate::reconcile::embedded::Embedded;
 use crate::reconcile::keys::{KeySettings, Keys};
@@ -139,9 +139,28 @@ fn a_postpaid_account_without_a_limit_gets_its_tiers_and_may_raise_it_when_it_ha
             kind: CreditKind::Purchased,
             papers: Papers::default(),
         };
-        accounts.add_credits(purchase).await.unwrap();
+        accounts.add_credits(purchase.clone()).await.unwrap();
         let record = accounts.configure("acme", 1, raised.clone()).await.unwrap();
-        assert_eq!((record.terms_version, record.terms), (2, raised));
+        assert_eq!((record.terms_version, record.terms), (2, raised.clone()));
+
+        // A refund takes the tier away: what was agreed on stays, and everything else can still be changed.
+        let refund = |id: &str| Papers { refund_of: id.into(), ..Papers::default() };
+        let refund = Purchase { id: "2".into(), kind: CreditKind::Refund, papers: refund("1"), ..purchase };
+        assert_eq!(accounts.add_credits(refund).await.unwrap().month_limit, Some(usd(50)));
+        for (terms, refused) in [
+            (Terms { suspension: Suspension::Abuse, ..raised.clone() }, None),
+            (Terms { mode: Mode::Contract, ..raised.clone() }, None),
+            (raised.clone(), Some("terms.monthly_limit")),
+            (postpaid(Some(usd(499))), Some("terms.monthly_limit")),
+            (postpaid(Some(usd(50))), None),
+        ] {
+            let version = accounts.get("acme").await.unwrap().terms_version;
+            assert_eq!(
+                fields(accounts.configure("acme", version, terms.clone()).await),
+                Vec::from_iter(refused),
+                "{terms:?}"
+            );
+        }
     });
 }
 
@@ -171,9 +190,16 @@ fn purchases_have_a_name_and_an_amount() {
             (other(CreditKind::Adjustment, -1, "ch_1:x/2", "a\nb"), &["refund_of", "note"]),
             (other(CreditKind::Refund, 1, "", ""), &["refund_of"]),
             (other(CreditKind::Refund, -1, "ch_1:x/2", &"a".repeat(501)), &["amount", "note"]),
+            (other(CreditKind::Refund, 1, "ch 1", ""), &["refund_of"]),
+            (other(CreditKind::Refund, 1, &"a".repeat(129), ""), &["refund_of"]),
         ] {
             assert_eq!(fields(accounts.add_credits(refused).await), named);
         }
+        let adjusted =
+            |id: &str, dollars| Purchase { id: id.into(), ..other(CreditKind::Adjustment, dollars, "", "why") };
+        accounts.add_credits(adjusted("down", -600_000_000)).await.unwrap();
+        let more = accounts.add_credits(adjusted("more", -600_000_000)).await.unwrap_err().to_string();
+        assert!(more.contains("between -$1000000000.00 and $1000000000.00"), "{more}");
     });
 }
 

@@ -41,7 +41,7 @@ pub(super) const STORE_TIME: &str = "store_time_ms";
 pub(super) const LAST_EVENT: &str = "last_event";
 
 /// The version of the tables that this program reads and writes.
-const SCHEMA_VERSION: u64 = 2;
+const SCHEMA_VERSION: u64 = 3;
 
 /// Memory for pages of the file. Pools in use are kept beside it, so this serves look-ups only.
 const PAGE_CACHE_BYTES: usize = 64 << 20;

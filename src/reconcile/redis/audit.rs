@@ -69,7 +69,7 @@ async fn audit_users(store: &Redis, account: &str, audited: &mut Audited) -> Res
 }
 
 async fn audit_some(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
-    let look_up = |account: &Arc<str>| store.call(&store.scripts.account, account, arguments([account, "1"]));
+    let look_up = |account: &Arc<str>| store.call(&store.scripts.account, account, arguments([account, "all"]));
     let calls: Vec<Call<'_>> = accounts.iter().map(look_up).collect();
     for (account, answer) in accounts.iter().zip(store.connection.run(&calls).await?) {
         let is_user = user_of(account).is_some();

@@ -46,10 +46,9 @@ async fn book(store: &Redis, purchase: &Purchase, before: &Kept, refunded: &Refu
     // No account is at a version below zero: this only asks whether it was booked already.
     let version = if is_fine { before.credit_version.to_string() } else { "-1".into() };
     let (credits, receipt) = (credits.unwrap_or_default(), receipt(purchase));
-    let is_less = if credits.paid() < before.credits.paid() { "1" } else { "0" };
     let line = history::credit_line(&purchase.receipt());
-    let mut args = arguments([&purchase.account, version.as_str(), &purchase.id, &receipt, &line, is_less]);
-    args.extend(totals(&credits));
+    let mut args = arguments([&purchase.account, version.as_str(), &purchase.id, &receipt, &line]);
+    args.extend(totals(&credits, &before.credits));
     if let Refunded::Of(refunded) = refunded {
         args.extend(arguments([&purchase.papers.refund_of, &refunded.nanos().to_string()]));
     }
@@ -96,9 +95,10 @@ fn amount(value: &Value, tag: &str) -> Option<Credit> {
 }
 
 /// In the order of `lua/credit.lua`.
-fn totals(credits: &Credits) -> Vec<Vec<u8>> {
+fn totals(credits: &Credits, before: &Credits) -> Vec<Vec<u8>> {
     let Credits { promotional, purchased, adjusted, refunded } = *credits;
-    let totals = [promotional, purchased, adjusted, refunded, credits.total(), credits.given(), credits.paid()];
+    let (total, given, paid) = (credits.total(), credits.given(), credits.paid());
+    let totals = [promotional, purchased, adjusted, refunded, total, given, paid, credits.less_paid_than(before)];
     totals.map(amount_text).join(" ").split(' ').map(Vec::from).collect()
 }
 

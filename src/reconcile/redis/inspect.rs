@@ -18,7 +18,7 @@ use crate::reconcile::store::{AccountRecord, StoreError};
 const CLOSED: u64 = 2;
 
 pub(super) async fn inspect(store: &Redis, account: Arc<str>) -> Result<(AccountRecord, Vec<Leased>), StoreError> {
-    let look_up = store.call(&store.scripts.account, &account, arguments([&account, "1"]));
+    let look_up = store.call(&store.scripts.account, &account, arguments([&account, "records"]));
     match store.run(look_up).await? {
         answer @ Value::Array(_) => {
             let mut answer = values(answer)?;

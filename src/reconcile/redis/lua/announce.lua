@@ -114,9 +114,10 @@ end
 local function announce_tier(account, a, events)
   if is_less(a[USED], a[USED + 1], a[TIER_AT], a[TIER_AT + 1]) then return end
   local from, to = a[TIER], derive_tier(a)
-  if from == to then return end
+  -- In another catalogue the same tier may allow another limit.
   a[TIER] = to
   bound_limit(a)
+  if from == to then return end
   forget_unreached_thresholds(a)
   tell_and_keep(account, a, events, {'what', 'tier', 'from', from, 'to', to})
 end

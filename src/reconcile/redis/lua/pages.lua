@@ -13,9 +13,11 @@ if events.lines then
   save_history(account, events)
 end
 
-local first, last = after or 0, (after or 0) + most
+-- Beyond the end there is nothing to count from.
+local first = min(after or 0, a[HISTORY])
+local last = first + most
 if ARGV[3] == '1' then
-  last = (after or a[HISTORY] + 1) - 1
+  last = min(after or a[HISTORY] + 1, a[HISTORY] + 1) - 1
   first = max(0, last - most)
 end
 local lines = first < last and call('LRANGE', tag .. 'h:' .. account, first, last - 1) or {}

@@ -44,7 +44,7 @@ local EXPIRES, TTL, STAGE, ENDED = 8, 9, 10, 11
 -- Values of STAGE.
 local OPEN, SILENT, CLOSED = 0, 1, 2
 
-local SCHEMA_VERSION = 1
+local SCHEMA_VERSION = 2
 
 -- An account's state, or nothing where there is none.
 local function load_account(account)

@@ -346,7 +346,7 @@ impl World {
         let version = pool.summary(now).credit_version + 1;
         let credited = pool.book(version, purchase.receipt(), &self.rules.pool, now);
         credited.map_err(|_| StoreError::TooMuchCredit)?;
-        if pool.summary(now).topup_pending.is_none() {
+        if of_pool(pool).buys_nothing() {
             self.due.remove(&account);
         }
         self.purchases.push(purchase.clone());

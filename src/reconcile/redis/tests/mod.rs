@@ -3,6 +3,7 @@
 
 mod buckets;
 mod call;
+mod catalogue;
 mod chance;
 mod dice;
 mod difference;

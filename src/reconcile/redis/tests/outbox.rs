@@ -14,7 +14,7 @@ use super::super::scripts::Script;
 use super::call::{CLOCK, PATIENCE, START};
 use super::server::Server;
 use crate::clock::{Now, Time, UnixMs};
-use crate::decision::terms::Terms;
+use crate::decision::terms::{Terms, TopUpTerms};
 use crate::decision::{Credit, Month};
 use crate::pool::message::Happening;
 use crate::pool::{Message, SessionId, SyncRequest};
@@ -80,6 +80,20 @@ impl Bench<'_> {
         self.runtime.block_on(self.store.take(nothing)).unwrap().backlog.events
     }
 
+    fn credit(&self, id: &str) {
+        let amount = Credit::from_nanos(10_000_000);
+        let (account, kind) = ("needy".into(), CreditKind::Promotional);
+        let purchase = Purchase { account, id: id.into(), amount, kind, papers: Papers::default() };
+        self.runtime.block_on(self.store.add_credits(purchase)).unwrap();
+    }
+
+    /// Keys of purchases that are handed out for a second.
+    fn wanted(&self) -> Vec<String> {
+        let take = Take { purchases_max: 9, events_max: 0, life: Duration::from_secs(1) };
+        let taken = self.runtime.block_on(self.store.take(take)).unwrap();
+        taken.purchases.into_iter().map(|wanted| wanted.key).collect()
+    }
+
     fn finish(&self, id: &str) {
         self.runtime.block_on(self.store.finish_events(vec![id.to_owned()])).unwrap();
     }
@@ -121,6 +135,22 @@ fn check(bench: &Bench<'_>) {
     assert!(all.iter().all(|(_, id)| *id != last[0].1), "a number is never used again");
 }
 
+/// Credits that come in while a declined purchase waits to be tried again do not have it forgotten.
+fn check_retry(bench: &Bench<'_>) {
+    let amount = Credit::from_nanos(20_000_000_000);
+    let top_up = TopUpTerms { minimum: Credit::from_nanos(1_000_000_000), amount, monthly_cap: None };
+    let terms = Terms { payment_method: true, top_up: Some(top_up), ..Terms::default() };
+    bench.runtime.block_on(bench.store.create_account("needy".into(), terms)).unwrap();
+    bench.credit("one");
+    assert_eq!(bench.wanted(), ["needy.1.0"]);
+    bench.runtime.block_on(bench.store.top_up_failed("needy".into(), "needy.1.0".into())).unwrap();
+    bench.credit("two");
+    (bench.pass)(59_999);
+    assert_eq!(bench.wanted(), [""; 0]);
+    (bench.pass)(1);
+    assert_eq!(bench.wanted(), ["needy.2.1"]);
+}
+
 #[test]
 fn a_file_hands_events_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +162,10 @@ fn a_file_hands_events_out() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let pass = |more| drop(millis.fetch_add(more, Ordering::Relaxed).to_string());
-    check(&Bench { store: &store.unwrap(), pass: &pass, runtime: &runtime });
+    let store = store.unwrap();
+    let bench = Bench { store: &store, pass: &pass, runtime: &runtime };
+    check(&bench);
+    check_retry(&bench);
 }
 
 #[test]
@@ -148,5 +181,7 @@ fn a_server_hands_events_out() {
         runtime.block_on(store.run(store.call(&script, "any", arguments([&now.to_string()])))).unwrap();
     };
     pass(0);
-    check(&Bench { store: &store, pass: &pass, runtime: &runtime });
+    let bench = Bench { store: &store, pass: &pass, runtime: &runtime };
+    check(&bench);
+    check_retry(&bench);
 }

@@ -79,6 +79,13 @@ struct TopUp {
     bought: Credit,
 }
 
+impl State {
+    /// No purchase is in flight, and none was declined that is to be tried again.
+    pub fn buys_nothing(&self) -> bool {
+        self.top_up.pending.is_none() && self.top_up.retry_at <= self.now
+    }
+}
+
 pub fn of_pool(pool: &Pool) -> State {
     let state: State = postcard::from_bytes(&postcard::to_stdvec(pool).unwrap()).unwrap();
     State { limit_max: pool.summary(UnixMs(state.now)).month_limit, ..state }
