@@ -20,6 +20,16 @@ impl Time {
         self.0
     }
 
+    /// In whole seconds, rounded down.
+    pub const fn seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
+    /// In whole seconds, rounded up.
+    pub const fn seconds_up(self) -> u64 {
+        self.0.div_ceil(1_000_000_000)
+    }
+
     /// The point `duration` later; stops at the end of the clock, some 584 years on.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::webhook::{Answer, CallError};
 use crate::pool::message::Wanted;
+use crate::reconcile::store::Papers;
 
 /// What came of a purchase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +27,6 @@ pub(super) enum Verdict {
 /// The least and the longest wait before the same purchase is asked for again.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_mins(5);
-
-/// Characters of a reference, as where an operator gives one.
-const REFERENCE_MAX: usize = 128;
 
 /// Characters of an answer that are logged.
 const SHOWN_MAX: usize = 200;
@@ -79,7 +77,7 @@ pub(super) fn verdict(wanted: &Wanted, answered: Result<Answer, CallError>) -> V
     match (answer.status, said.as_ref().map(|said| said.status.as_str())) {
         (StatusCode::PAYMENT_REQUIRED, _) => Verdict::Declined(reason),
         (status, Some("succeeded")) if status.is_success() => {
-            Verdict::Bought(shown(&text(reference)).chars().take(REFERENCE_MAX).collect())
+            Verdict::Bought(shown(&text(reference)).chars().take(Papers::REFERENCE_MAX).collect())
         }
         (status, Some("declined")) if status.is_success() => Verdict::Declined(reason),
         (status, Some("pending")) if status.is_success() => Verdict::Unknown("the purchase is under way".into()),

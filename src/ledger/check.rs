@@ -254,7 +254,7 @@ pub(super) fn take(account: &mut Account, demand: &Demand, charge: &Charge, now:
 
 /// The second in which to look at a hold again, `longest` from now at most.
 pub(super) fn look_at(deadline: Time, longest: Duration, now: Time) -> u64 {
-    deadline.min(now.after(longest)).nanos().div_ceil(1_000_000_000)
+    deadline.min(now.after(longest)).seconds_up()
 }
 
 /// An answer about an account that is not known here.

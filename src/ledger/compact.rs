@@ -82,16 +82,16 @@ pub(super) struct Second(u32);
 
 impl Second {
     pub(super) fn after(time: Time) -> Self {
-        Self(u32::try_from(time.nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX))
+        Self(u32::try_from(time.seconds_up()).unwrap_or(u32::MAX))
     }
 
     /// How long ago it was, in whole seconds; zero where it lies ahead.
     pub(super) fn age(self, now: Time) -> Duration {
-        Duration::from_secs((now.nanos() / 1_000_000_000).saturating_sub(u64::from(self.0)))
+        Duration::from_secs(now.seconds().saturating_sub(u64::from(self.0)))
     }
 
     pub(super) fn is_past(self, now: Time) -> bool {
-        u64::from(self.0) <= now.nanos() / 1_000_000_000
+        u64::from(self.0) <= now.seconds()
     }
 }
 
@@ -117,7 +117,7 @@ impl Moment {
 impl Base {
     /// A second before `now`, so that a moment marked now is after the origin.
     pub(super) fn new(now: Time) -> Self {
-        Self(u32::try_from(now.nanos() / 1_000_000_000).unwrap_or(u32::MAX).saturating_sub(1))
+        Self(u32::try_from(now.seconds()).unwrap_or(u32::MAX).saturating_sub(1))
     }
 
     /// A point that is before the origin's second counts as the origin; one 49 days ahead stops there.

@@ -191,7 +191,7 @@ impl Hold {
 
     /// Past its deadline, and the whole second in which that is looked at has come: whoever checks finds it ended.
     pub(super) fn is_found_past(&self, now: Time) -> bool {
-        self.is_past(Time::from_nanos(now.nanos().div_euclid(1_000_000_000).saturating_mul(1_000_000_000)))
+        self.deadline.seconds_up() <= now.seconds()
     }
 
     pub(super) fn renew(&mut self, now: Time) {

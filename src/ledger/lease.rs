@@ -175,7 +175,7 @@ impl Lease {
 
 /// Seconds on this session's clock, from 1: later is greater, also for an account that was forgotten in between.
 pub(super) fn generation_at(now: Time) -> u32 {
-    u32::try_from(now.nanos() / 1_000_000_000).unwrap_or(u32::MAX).saturating_add(1)
+    u32::try_from(now.seconds()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// A sum that stops at the ends of the number: booked usage comes from outside and must never panic.

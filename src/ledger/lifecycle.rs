@@ -153,7 +153,7 @@ impl Shard {
 
     /// Ends holds whose deadline passed, at most [`EXPIRE_MAX`]; what is left over is found where it is used.
     pub(super) fn expire_due(&mut self, rules: &Rules, now: Time) -> bool {
-        let second = now.nanos() / 1_000_000_000;
+        let second = now.seconds();
         for _ in 0..EXPIRE_MAX {
             let first = self.deadlines_first.pop_front_if(|(look, _)| *look <= second);
             let Some((_, opened)) = first.or_else(|| self.deadlines.pop(second)) else { return false };

@@ -169,13 +169,13 @@ impl Shard {
             Rules::leave_place(&rules.strangers);
             return None;
         }
-        let mut account = Account::new(name, now);
-        account.declared = rules.declared.load(Ordering::Relaxed);
-        Some(self.add(hash, account))
+        Some(self.add(rules, hash, name, now))
     }
 
     /// Puts in an account or a user that is not known yet.
-    pub(super) fn add(&mut self, hash: u64, account: Account) -> u32 {
+    pub(super) fn add(&mut self, rules: &Rules, hash: u64, name: &str, now: Now) -> u32 {
+        let mut account = Account::new(name, now);
+        account.declared = rules.declared.load(Ordering::Relaxed);
         let index = self.accounts.insert(account);
         let half = half_of(hash);
         self.table.insert_unique(table_hash(half), Slot { half, index }, |slot| table_hash(slot.half));

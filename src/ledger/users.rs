@@ -4,7 +4,6 @@
 //! and costs nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::account::{Account, Refused};
 use super::check::Question;
@@ -199,9 +198,7 @@ impl Shard {
             Rules::leave_place(&rules.users);
             return None;
         }
-        let mut user = Account::new(&name, now);
-        user.declared = rules.declared.load(Ordering::Relaxed);
-        Some(self.add(hash, user))
+        Some(self.add(rules, hash, &name, now))
     }
 }
 

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Pool;
 use super::audit::Drift;
-use super::credits::CreditKind;
+use super::credits::{CreditKind, Credits};
 use super::message::Happening;
 use super::rules::PoolRules;
+use super::user::user_of;
 use super::when::elapsed;
 use crate::clock::UnixMs;
 use crate::decision::terms::Terms;
@@ -69,6 +70,11 @@ pub struct Papers {
     pub note: String,
 }
 
+impl Papers {
+    /// Characters of a reference.
+    pub const REFERENCE_MAX: usize = 128;
+}
+
 /// Usage that came in after its month had ended and has no line yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Late {
@@ -104,6 +110,14 @@ impl Receipt {
 }
 
 impl Sums {
+    /// What the lines of a pool with these sums have to come to. A user's has no lines.
+    pub fn due(pool: &str, entries: u64, credits: &Credits, used: Credit, open_usage: Credit) -> Self {
+        if user_of(pool).is_some() {
+            return Self { entries, ..Self::default() };
+        }
+        Self { entries, credits: credits.total(), used: used.minus(open_usage) }
+    }
+
     #[must_use]
     pub fn with(self, entry: &Entry) -> Self {
         let entries = self.entries.saturating_add(1);
@@ -131,9 +145,7 @@ impl Sums {
 impl Pool {
     /// What the lines of its history have to come to.
     pub fn history_sums(&self) -> Sums {
-        let credits = if self.is_user() { Credit::ZERO } else { self.credits.total() };
-        let used = if self.is_user() { Credit::ZERO } else { self.used.minus(self.open_usage()) };
-        Sums { entries: self.history, credits, used }
+        Sums::due(&self.account, self.history, &self.credits, self.used, self.open_usage())
     }
 
     /// Usage that no line tells of yet.

@@ -65,8 +65,8 @@ impl Refusal {
 /// Money: rights held, used and wanted by one session of one account.
 ///
 /// Invariant: `used + returned + reclaimed_known <= granted_known`, except for spending beyond a grant, which is booked
-/// and counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// and counted. The default says nothing and asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncRequest {
     /// Grows when a session's record for this account is closed and opened again.
     pub generation: u32,

@@ -59,8 +59,7 @@ pub const STARTER_PURCHASE: &str = "starter";
 const NAME_MAX: usize = 64;
 /// Characters in a purchase id: room for the ids of payment providers.
 const PURCHASE_ID_MAX: usize = 128;
-/// Characters in a payment provider's reference, and in a note.
-const REFERENCE_MAX: usize = 128;
+/// Characters in a note.
 const NOTE_MAX: usize = 500;
 /// Characters in a key's label.
 const LABEL_MAX: usize = 128;
@@ -325,7 +324,7 @@ pub fn purchase_faults(
     if is_adjustment && note.is_empty() {
         faults.push(fault("note", "is missing; say why the balance is adjusted"));
     }
-    for (field, text, most) in [("reference", reference, REFERENCE_MAX), ("note", note, NOTE_MAX)] {
+    for (field, text, most) in [("reference", reference, Papers::REFERENCE_MAX), ("note", note, NOTE_MAX)] {
         if text.chars().count() > most || text.chars().any(char::is_control) {
             let message = format!("must have at most {most} characters, none of them a control character");
             faults.push(fault(field, message));

@@ -67,15 +67,10 @@ impl Accounts for Operators {
         let request = request.into_inner();
         let size = page_size(request.page_size);
         let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
-        // One more than the page holds tells whether another follows.
         let mut records = self.accounts.list(after, size + 1).await.map_err(accounts_status)?;
-        let more = records.len() > size;
-        records.truncate(size);
-        let last = records.last().filter(|_| more).map(|record| record.account.to_string());
-        Ok(Response::new(api::ListAccountsResponse {
-            accounts: records.into_iter().map(account_message).collect(),
-            next_page_token: last.unwrap_or_default(),
-        }))
+        let next_page_token = cut(&mut records, size, |record| record.account.to_string());
+        let accounts = records.into_iter().map(account_message).collect();
+        Ok(Response::new(api::ListAccountsResponse { accounts, next_page_token }))
     }
 
     async fn list_users(
@@ -84,16 +79,11 @@ impl Accounts for Operators {
     ) -> Result<Response<api::ListUsersResponse>, Status> {
         let request = request.into_inner();
         let size = page_size(request.page_size);
-        // One more than the page holds tells whether another follows.
         let listed = self.accounts.users(&request.account, &request.page_token, size + 1).await;
         let mut users = listed.map_err(accounts_status)?;
-        let more = users.len() > size;
-        users.truncate(size);
-        let last = users.last().filter(|_| more).map(|user| user.user.to_string());
-        Ok(Response::new(api::ListUsersResponse {
-            users: users.into_iter().map(users::user_message).collect(),
-            next_page_token: last.unwrap_or_default(),
-        }))
+        let next_page_token = cut(&mut users, size, |user| user.user.to_string());
+        let users = users.into_iter().map(users::user_message).collect();
+        Ok(Response::new(api::ListUsersResponse { users, next_page_token }))
     }
 
     async fn update_account(
@@ -169,7 +159,6 @@ impl Accounts for Operators {
             faults.add("page_token", "is no token of ours; send next_page_token of the page before");
             return Err(faults.status());
         }
-        // One more than the page holds tells whether another follows.
         let page = Page { newest_first: !request.oldest_first, after, max: size + 1 };
         let listed = self.accounts.history(&request.account, page).await;
         Ok(Response::new(history_message(listed.map_err(accounts_status)?, size)))
@@ -223,4 +212,11 @@ impl Accounts for Operators {
 fn page_size(asked: u32) -> usize {
     let size = if asked == 0 { PAGE } else { asked.min(PAGE_MAX) };
     usize::try_from(size).expect("a page fits memory")
+}
+
+/// Cuts a page of `size` off a list that has one more where another page follows; gives the token of that, or an empty one.
+fn cut<T>(listed: &mut Vec<T>, size: usize, token: impl Fn(&T) -> String) -> String {
+    let more = listed.len() > size;
+    listed.truncate(size);
+    listed.last().filter(|_| more).map(token).unwrap_or_default()
 }

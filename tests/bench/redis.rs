@@ -104,21 +104,15 @@ impl Caller {
     fn message(&self, account: &Arc<str>, reply: Option<&SyncReply>) -> Message {
         let known = reply.map_or(Credit::ZERO, |reply| reply.granted);
         let sync = SyncRequest {
-            generation: 0,
             seq: self.seq,
             used: known,
-            returned: Credit::ZERO,
             granted_known: known,
-            reclaimed_known: Credit::ZERO,
             want: Credit::from_nanos(10_000_000),
             need: Credit::from_nanos(1_000_000),
             month: reply.map_or(Month::default(), |reply| reply.month),
-            used_before: Credit::ZERO,
             terms_known: reply.map_or(0, |reply| reply.terms_version),
             silence: reply.map(|_| Duration::from_secs(1)),
-            declare: false,
-            bye: false,
-            cap: None,
+            ..SyncRequest::default()
         };
         let rates = if self.rates { vec![self.rate()] } else { Vec::new() };
         Message {

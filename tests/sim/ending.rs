@@ -179,21 +179,5 @@ fn stranger() -> SessionId {
 }
 
 fn hello(seq: u64) -> SyncRequest {
-    SyncRequest {
-        generation: 1,
-        seq,
-        used: Credit::ZERO,
-        returned: Credit::ZERO,
-        granted_known: Credit::ZERO,
-        reclaimed_known: Credit::ZERO,
-        want: Credit::ZERO,
-        need: Credit::ZERO,
-        month: tollgate::decision::Month::default(),
-        used_before: Credit::ZERO,
-        terms_known: 0,
-        silence: None,
-        declare: false,
-        bye: false,
-        cap: None,
-    }
+    SyncRequest { generation: 1, seq, ..SyncRequest::default() }
 }

@@ -233,21 +233,11 @@ impl World {
         account.seq += 1;
         let used = spent(account.met.min(self.needs - 1));
         let sync = SyncRequest {
-            generation: 0,
             seq: account.seq,
             used,
-            returned: Credit::ZERO,
             granted_known: used,
-            reclaimed_known: Credit::ZERO,
-            want: Credit::ZERO,
-            need: Credit::ZERO,
             month: Month::of(UnixMs(START)),
-            used_before: Credit::ZERO,
-            terms_known: 0,
-            silence: None,
-            declare: false,
-            bye: false,
-            cap: None,
+            ..SyncRequest::default()
         };
         let session = SessionId { node: "node".into(), run: 1 };
         Message { account: name.into(), session, sync: Some(sync), rates: Vec::new() }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::world::{ACCOUNT, World, check};
+use crate::decision::Credit;
 use crate::decision::users::UserCaps;
-use crate::decision::{Credit, Month};
 use crate::ledger::hold::Hold;
 use crate::pool::message::UserCap;
 use crate::pool::{Pool, SessionId, SyncRequest, pool_of_user};
@@ -56,23 +56,7 @@ impl World {
 
 /// The first words of another session.
 fn hello(seq: u64) -> SyncRequest {
-    SyncRequest {
-        generation: 1,
-        seq,
-        used: Credit::ZERO,
-        returned: Credit::ZERO,
-        granted_known: Credit::ZERO,
-        reclaimed_known: Credit::ZERO,
-        want: Credit::ZERO,
-        need: Credit::ZERO,
-        month: Month::default(),
-        used_before: Credit::ZERO,
-        terms_known: 0,
-        silence: None,
-        declare: false,
-        bye: false,
-        cap: None,
-    }
+    SyncRequest { generation: 1, seq, ..SyncRequest::default() }
 }
 
 #[test]

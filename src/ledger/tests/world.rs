@@ -14,7 +14,7 @@ use crate::decision::{Ask, Catalogue, Credit, Month, Prompt, RequestId, ServiceT
 use crate::ledger::lease::Lease;
 use crate::ledger::{Allowance, Checked, Extended, Ledger, LedgerSettings, WithoutHold};
 use crate::pool::message::Group;
-use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId, user_of};
+use crate::pool::{Message, Pool, PoolRules, RatePool, RateRules, Refusal, Reply, SessionId, SyncRequest, user_of};
 
 pub(super) const ACCOUNT: &str = "acme";
 pub(super) const MODEL: &str = "qwen-3.8-max";
@@ -400,22 +400,16 @@ impl World {
 
     /// Another process with this session's id says a little more than this one did.
     fn clone_speaks(&mut self) -> String {
-        let request = self.lease(|lease| crate::pool::SyncRequest {
+        let request = self.lease(|lease| SyncRequest {
             generation: lease.generation,
             seq: u64::from(lease.seq) + 5,
             used: lease.used.plus(Credit::from_nanos(1)),
             returned: lease.returned,
             granted_known: lease.granted,
             reclaimed_known: lease.reclaimed,
-            want: Credit::ZERO,
-            need: Credit::ZERO,
             month: lease.month,
             used_before: lease.used_before,
-            terms_known: 0,
-            silence: None,
-            declare: false,
-            bye: false,
-            cap: None,
+            ..SyncRequest::default()
         });
         let pool = self.pool.as_mut().unwrap();
         pool.sync(&session(), &request, &self.rules, self.now.unix).unwrap();

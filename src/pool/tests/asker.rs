@@ -17,23 +17,7 @@ pub struct Asker {
 
 impl Asker {
     pub fn new(run: u128) -> Self {
-        let said = SyncRequest {
-            generation: 0,
-            seq: 0,
-            used: Credit::ZERO,
-            returned: Credit::ZERO,
-            granted_known: Credit::ZERO,
-            reclaimed_known: Credit::ZERO,
-            want: Credit::ZERO,
-            need: Credit::ZERO,
-            month: Month::of(START),
-            used_before: Credit::ZERO,
-            terms_known: 0,
-            silence: None,
-            declare: false,
-            bye: false,
-            cap: None,
-        };
+        let said = SyncRequest { month: Month::of(START), ..SyncRequest::default() };
         let id = SessionId { node: "node".into(), run };
         let (granted, reclaimed) = (Credit::ZERO, Credit::ZERO);
         Self { id, said, granted, reclaimed, lease_end: UnixMs(0), heard: None, replies: 0 }

@@ -76,21 +76,13 @@ fn session(run: u128) -> SessionId {
 /// A request of a session that spent `used` of what it knows to be granted and wants `want`.
 fn sync(seq: u64, granted_known: Credit, used: Credit, want: Credit) -> SyncRequest {
     SyncRequest {
-        generation: 0,
         seq,
         used,
-        returned: Credit::ZERO,
         granted_known,
-        reclaimed_known: Credit::ZERO,
         want,
         need: want,
         month: Month::of(UnixMs(1_790_000_000_000)),
-        used_before: Credit::ZERO,
-        terms_known: 0,
-        silence: None,
-        declare: false,
-        bye: false,
-        cap: None,
+        ..SyncRequest::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A map by key digest that never tells by its timing how much of a digest was right.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -42,9 +42,11 @@ impl<T> Digests<T> {
         self.row.retain(|_, value| keep(value));
     }
 
-    /// Forgets one value, whichever comes first.
-    pub fn remove_any(&mut self) {
-        self.row.swap_remove_index(0);
+    /// Forgets one value, as the secret hash of the digest that comes has it: neither the oldest nor the newest always.
+    pub fn remove_for(&mut self, digest: &KeyDigest) {
+        let length = u64::try_from(self.row.len()).unwrap_or(u64::MAX).max(1);
+        let index = self.row.hasher().hash_one(digest) % length;
+        self.row.swap_remove_index(usize::try_from(index).expect("below the number of values"));
     }
 }
 

@@ -252,7 +252,7 @@ impl Shard {
     fn know(&mut self, digest: KeyDigest, owner: &Arc<str>, asked: Time, max: usize) {
         self.strangers.remove(&digest);
         if self.known.len() >= max.max(1) && self.known.get_mut(&digest).is_none() {
-            self.known.remove_any();
+            self.known.remove_for(&digest);
         }
         self.known.insert(digest, Known { owner: owner.clone(), confirmed: asked, failed: Time::default() });
     }

@@ -173,6 +173,15 @@ fn strangers_and_owners_are_remembered_up_to_a_bound() {
     assert_eq!(remembered(ours), 160);
 }
 
+#[test]
+fn owners_that_come_later_are_remembered_too() {
+    let memory = Memory::new(KeySettings { known_max: 1_600, ..KeySettings::default() });
+    strangers(5_000).for_each(|digest| memory.learn(digest, at(0), ours()));
+    let newest = strangers(5_000).skip(4_000);
+    let known = newest.filter(|digest| matches!(memory.recall_now(digest, at(1)), Some(KeyOwner::Account(_)))).count();
+    assert!(known > 500, "{known} of the newest 1,000, of 1,600 in all");
+}
+
 fn strangers(count: u32) -> impl Iterator<Item = KeyDigest> {
     (0..count).map(|number| digest_of(&number.to_string()))
 }

@@ -16,7 +16,7 @@ pub(super) async fn add(store: &Redis, purchase: Purchase) -> Result<AccountReco
         let before = read(store, &purchase.account).await?;
         // Read after the version, against which it is booked.
         let refunded = refunded(store, &purchase).await?;
-        match book(store, &purchase, &before, &refunded).await? {
+        match book(store, &purchase, &before, refunded).await? {
             Booked::Done => return Ok(read(store, &purchase.account).await?.record()),
             Booked::Outdated => {}
         }
@@ -40,7 +40,7 @@ enum Refunded {
     Refused(StoreError),
 }
 
-async fn book(store: &Redis, purchase: &Purchase, before: &Kept, refunded: &Refunded) -> Result<Booked, StoreError> {
+async fn book(store: &Redis, purchase: &Purchase, before: &Kept, refunded: Refunded) -> Result<Booked, StoreError> {
     let credits = before.credits.with(purchase.kind, purchase.amount);
     let is_fine = credits.is_some() && !matches!(refunded, Refunded::Refused(_));
     // No account is at a version below zero: this only asks whether it was booked already.
@@ -49,15 +49,12 @@ async fn book(store: &Redis, purchase: &Purchase, before: &Kept, refunded: &Refu
     let line = history::credit_line(&purchase.receipt());
     let mut args = arguments([&purchase.account, version.as_str(), &purchase.id, &receipt, &line]);
     args.extend(totals(&credits, &before.credits));
-    if let Refunded::Of(refunded) = refunded {
+    if let Refunded::Of(refunded) = &refunded {
         args.extend(arguments([&purchase.papers.refund_of, &refunded.nanos().to_string()]));
     }
     match store.run(store.call(&store.scripts.credit, &purchase.account, args)).await? {
         Value::Int(_) => match refunded {
-            Refunded::Refused(StoreError::RefundTooLarge { purchase, left }) => {
-                Err(StoreError::RefundTooLarge { purchase: purchase.clone(), left: *left })
-            }
-            Refunded::Refused(_) => Err(StoreError::NoSuchPurchase(purchase.papers.refund_of.clone())),
+            Refunded::Refused(error) => Err(error),
             Refunded::Not | Refunded::Of(_) if !is_fine => Err(StoreError::TooMuchCredit),
             Refunded::Not | Refunded::Of(_) => Ok(Booked::Outdated),
         },

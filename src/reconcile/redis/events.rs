@@ -76,7 +76,7 @@ pub(super) fn event(fields: &mut Answer) -> Result<Option<Event>, StoreError> {
 }
 
 /// The values of an event, one after the other.
-type Next<'a> = dyn FnMut() -> Result<String, StoreError> + 'a;
+pub(super) type Next<'a> = dyn FnMut() -> Result<String, StoreError> + 'a;
 
 /// What happened; nothing where the values are none of these.
 pub(super) fn happening(next: &mut Next<'_>) -> Result<Option<Happening>, StoreError> {
@@ -116,12 +116,12 @@ fn purchase(next: &mut Next<'_>) -> Result<Option<(String, Credit)>, StoreError>
     Ok(nanos(next)?.map(|amount| (key, amount)))
 }
 
-fn nanos(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
+pub(super) fn nanos(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
     Ok(next()?.parse().ok().map(Credit::from_nanos))
 }
 
 /// An amount in two values.
-fn credit(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
+pub(super) fn credit(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
     let (usd, nanos): (Option<i64>, Option<i64>) = (next()?.parse().ok(), next()?.parse().ok());
     let whole = usd.and_then(|usd| usd.checked_mul(1_000_000_000)).zip(nanos);
     Ok(whole.and_then(|(whole, nanos)| whole.checked_add(nanos)).map(Credit::from_nanos))

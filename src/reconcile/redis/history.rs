@@ -7,7 +7,7 @@ use redis::Value;
 use super::Redis;
 use super::accounts::{arguments, refused};
 use super::answer::{Answer, list, text};
-use super::events::happening;
+use super::events::{self, Next, happening};
 use super::packed::Numbers;
 use crate::clock::UnixMs;
 use crate::decision::{Credit, Month};
@@ -73,10 +73,8 @@ pub(super) fn kind_name(kind: CreditKind) -> &'static str {
     KINDS.iter().find(|(known, _)| *known == kind).map(|(_, name)| *name).expect("every kind is listed")
 }
 
-type Next<'a> = dyn FnMut() -> Result<String, StoreError> + 'a;
-
 fn credit(next: &mut Next<'_>) -> Result<Option<Receipt>, StoreError> {
-    let (name, amount) = (next()?, next()?.parse().ok().map(Credit::from_nanos));
+    let (name, amount) = (next()?, events::nanos(next)?);
     let kind = KINDS.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind);
     let (id, papers) = (next()?, Papers { refund_of: next()?, reference: next()?, note: next()? });
     Ok(kind.zip(amount).map(|(kind, amount)| Receipt { kind, amount, id, papers }))
@@ -84,7 +82,5 @@ fn credit(next: &mut Next<'_>) -> Result<Option<Receipt>, StoreError> {
 
 fn usage(next: &mut Next<'_>) -> Result<Option<(Month, Credit)>, StoreError> {
     let month = next()?.parse().ok().map(Month::from_yyyymm);
-    let (usd, nanos): (Option<i64>, Option<i64>) = (next()?.parse().ok(), next()?.parse().ok());
-    let used = usd.and_then(|usd| usd.checked_mul(1_000_000_000)).zip(nanos);
-    Ok(month.zip(used.and_then(|(whole, nanos)| whole.checked_add(nanos)).map(Credit::from_nanos)))
+    Ok(month.zip(events::credit(next)?))
 }

@@ -10,7 +10,7 @@ use super::terms;
 use crate::clock::UnixMs;
 use crate::decision::terms::{Terms, Tier};
 use crate::decision::{Credit, Month};
-use crate::pool::{Credits, Sums, user_of};
+use crate::pool::{Credits, Sums};
 use crate::reconcile::store::{AccountRecord, StoreError};
 
 /// An account as `lua/account.lua` tells it.
@@ -104,9 +104,7 @@ impl Kept {
 
     /// What the lines of its history have to come to.
     pub fn history_sums(&self) -> Sums {
-        let credits = if user_of(&self.account).is_some() { Credit::ZERO } else { self.credits.total() };
-        let used = if user_of(&self.account).is_some() { Credit::ZERO } else { self.used.minus(self.open_usage) };
-        Sums { entries: self.history, credits, used }
+        Sums::due(&self.account, self.history, &self.credits, self.used, self.open_usage)
     }
 
     pub fn record(self) -> AccountRecord {

@@ -1,5 +1,6 @@
 //! Lines of an account's history, as messages of our own API.
 
+use super::cut;
 use super::messages::{rfc3339, tier_message, usd};
 use crate::reconcile::store::{Booking, CreditKind, Entry, Happening, History, Receipt};
 use crate::transport::proto::tollgate as api;
@@ -7,12 +8,10 @@ use api::HistoryKind;
 
 /// As many lines as a page holds, of one more where another page follows.
 pub(super) fn history_message(mut history: History, size: usize) -> api::ListHistoryResponse {
-    let more = history.entries.len() > size;
-    history.entries.truncate(size);
-    let last = history.entries.last().filter(|_| more).map(|entry| entry.number.to_string());
+    let next_page_token = cut(&mut history.entries, size, |entry| entry.number.to_string());
     api::ListHistoryResponse {
         entries: history.entries.into_iter().map(entry_message).collect(),
-        next_page_token: last.unwrap_or_default(),
+        next_page_token,
         balance: usd(history.balance),
         open_usage: usd(history.open_usage),
     }

@@ -25,24 +25,7 @@ fn credit(nanos: i64) -> Credit {
 
 impl Guest {
     pub fn new(id: SessionId) -> Self {
-        let zero = Credit::ZERO;
-        let said = SyncRequest {
-            generation: 0,
-            seq: 0,
-            used: zero,
-            returned: zero,
-            granted_known: zero,
-            reclaimed_known: zero,
-            want: zero,
-            need: zero,
-            month: Month::default(),
-            used_before: zero,
-            terms_known: 0,
-            silence: None,
-            declare: false,
-            bye: false,
-            cap: None,
-        };
+        let said = SyncRequest::default();
         Self { id, said, heard: None, granted: 0, reclaimed: 0 }
     }
 

@@ -43,21 +43,11 @@ impl Bench<'_> {
         self.runtime.block_on(self.store.create_account(account.into(), Terms::default())).unwrap();
         self.runtime.block_on(self.store.add_credits(purchase)).unwrap();
         let sync = SyncRequest {
-            generation: 0,
             seq: 1,
             used: amount,
-            returned: Credit::ZERO,
             granted_known: amount,
-            reclaimed_known: Credit::ZERO,
-            want: Credit::ZERO,
-            need: Credit::ZERO,
             month: Month::of(UnixMs(START)),
-            used_before: Credit::ZERO,
-            terms_known: 0,
-            silence: None,
-            declare: false,
-            bye: false,
-            cap: None,
+            ..SyncRequest::default()
         };
         let session = SessionId { node: "node".into(), run: 1 };
         let message = Message { account: account.into(), session, sync: Some(sync), rates: Vec::new() };
