@@ -14,7 +14,7 @@ use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::{Catalogue, Credit};
 use crate::fields::{Fault, Faults, Field, Fields, Reader};
 use crate::gate::GateSettings;
-use crate::ledger::{Allowance, LedgerSettings};
+use crate::ledger::{Allowance, HOLDS_MAX, LedgerSettings};
 use crate::reconcile::RoundSettings;
 use crate::reconcile::redis::{Access, Address};
 use crate::telemetry::LogFormat;
@@ -328,11 +328,11 @@ fn ledger(
         hold.fault("life", "is longer than hold.life_max; shorten it, or lengthen that");
     }
     hold.end();
-    let mut bound = |name| bounds.required(name).whole(1..=100_000_000);
-    let accounts = bound("accounts");
-    let holds = bound("holds");
-    let ended = bound("ended_holds");
-    let unknown = bound("unknown_accounts");
+    let mut bound = |name, most| bounds.required(name).whole(1..=most);
+    let accounts = bound("accounts", 100_000_000);
+    let holds = bound("holds", HOLDS_MAX);
+    let ended = bound("ended_holds", HOLDS_MAX);
+    let unknown = bound("unknown_accounts", 100_000_000);
     bounds.end();
     Some(LedgerSettings {
         accounts_max: accounts?,

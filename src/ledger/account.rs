@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 use super::chunk::Rate;
 use super::compact::{HalvedTime, LowBits, Millis, Rough, Second};
 use super::lease::{Lease, sum};
@@ -26,7 +28,8 @@ const REFUSAL_KEEP: Duration = Duration::from_secs(1);
 /// There are many, most of them idle: what follows from something else is not kept, and what few have is boxed.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
-    pub(super) name: Arc<str>,
+    /// Inside, where it is short: comparing it reads nothing else.
+    pub(super) name: SmolStr,
     pub(super) terms: Option<Arc<Terms>>,
     pub(super) view: Seen,
     pub(super) lease: Lease,
@@ -38,11 +41,11 @@ pub(super) struct Account {
     pub(super) ops: LowBits,
     pub(super) spend: Spend,
     /// Spent here when that was measured last.
-    spend_used: Credit,
+    spend_used: Rough,
     /// What the last admitted or waiting ask cost.
     pub(super) cost_recent: Rough,
     /// When it was last of use to somebody; of a stranger, when somebody last asked for it.
-    pub(super) used_at: Time,
+    pub(super) used_at: Second,
     /// The tick at which it waits in the due list; the largest number where it does not.
     pub(super) due: u64,
     aside: Option<Box<Aside>>,
@@ -149,7 +152,7 @@ pub(super) struct FlightGroup {
 impl Account {
     pub(super) fn new(name: &str, now: Now) -> Self {
         Self {
-            name: Arc::from(name),
+            name: SmolStr::new(name),
             terms: None,
             view: Seen::NOTHING,
             lease: Lease::new(now),
@@ -157,9 +160,9 @@ impl Account {
             low_water: Rough::default(),
             ops: LowBits::default(),
             spend: Spend::default(),
-            spend_used: Credit::ZERO,
+            spend_used: Rough::default(),
             cost_recent: Rough::default(),
-            used_at: now.time,
+            used_at: Second::after(now.time),
             due: u64::MAX,
             aside: None,
             rates: None,
@@ -256,7 +259,7 @@ impl Account {
 
     /// Notes what a waiting ask needs, so that the next message asks for it.
     pub(super) fn await_pool(&mut self, demand: &Demand, short: Short, now: Time) {
-        self.used_at = now;
+        self.used_at = Second::after(now);
         if short.need.is_positive() {
             let lendable = super::lease::sum(self.available, self.lease.unheld());
             let least = if demand.capped { lendable.max(demand.cost_min).min(short.need) } else { short.need };
@@ -296,9 +299,9 @@ impl Account {
     /// Measures how fast it spends. Holds take rights as they open, long before their usage is booked.
     pub(super) fn sample_spend(&mut self, now: Time) {
         let taken = sum(self.lease.used, self.lease.held);
-        let spent = taken.minus(self.spend_used).at_least_zero();
+        let spent = taken.minus(self.spend_used.credit()).at_least_zero();
         if self.spend.sample(spent, now) {
-            self.spend_used = taken;
+            self.spend_used = taken.into();
         }
     }
 

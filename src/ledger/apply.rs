@@ -96,14 +96,14 @@ impl Shard {
                 }
                 account.set_terms_version(0);
                 reopen(account, now.time);
-                let name = Arc::clone(&account.name);
+                let name = account.name.clone();
                 self.strangers.remember(&name, now.time);
             }
             Refusal::NoSuchSession => {
                 let lost = account.lease.unreported();
                 account.change_rare(|rare| rare.closing = None);
                 account.lease.reopen(Credit::ZERO, Credit::ZERO, now.time);
-                let name = Arc::clone(&account.name);
+                let name = Arc::from(&*account.name);
                 if lost.is_positive() {
                     self.count_dead_letter(name, lost);
                 }
@@ -190,7 +190,7 @@ impl Shard {
 }
 
 fn account_name(account: Option<&Account>) -> Arc<str> {
-    account.map_or_else(|| Arc::from(""), |account| Arc::clone(&account.name))
+    account.map_or_else(|| Arc::from(""), |account| Arc::from(&*account.name))
 }
 
 /// Whether a reply belongs to the message in flight, and not to an older one that was given up.

@@ -76,7 +76,7 @@ impl Shard {
 /// A stranger that nobody asks for, or an account whose record was closed long ago.
 fn is_forgettable(account: &Account, rules: &Rules, now: Time) -> bool {
     let keep = if account.terms.is_none() { STRANGER_KEEP } else { rules.settings.idle_bye };
-    let idle = now.since(account.used_at) >= keep;
+    let idle = account.used_at.age(now) >= keep;
     idle && account.lease.seq == 0 && !account.is_in_flight() && account.is_settled(now)
 }
 
@@ -119,11 +119,11 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
         }
     }
     let sync = is_due(sync_due).then(|| {
-        let idle = now.since(account.used_at) >= rules.settings.idle_bye && account.open == 0 && account.lease.seq > 0;
+        let idle = account.used_at.age(now) >= rules.settings.idle_bye && account.open == 0 && account.lease.seq > 0;
         let lease = &account.lease;
         let is_full = lease.granted.max(lease.used) > COUNTER_MAX || lease.seq > SEQ_MAX;
         // A pool may have lent to a stranger without being heard.
-        let is_unwanted = is_stranger && now.since(account.used_at) >= STRANGER_KEEP;
+        let is_unwanted = is_stranger && account.used_at.age(now) >= STRANGER_KEEP;
         let bye = account.rare().closing.is_some() || is_full || if is_stranger { is_unwanted } else { idle };
         if is_unwanted {
             account.change_rare(|rare| rare.waiting = Waiting::default());
@@ -137,7 +137,7 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     }
     account.tell_priced(&mut flight.groups, &mut messages);
     account.set_out(flight);
-    Some(Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync, rates: messages })
+    Some(Message { account: Arc::from(&*account.name), session: rules.session.clone(), sync, rates: messages })
 }
 
 fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
@@ -161,7 +161,7 @@ fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     let sync = sync_message(account, rules, true, &mut flight, now);
     account.tell_priced(&mut flight.groups, &mut messages);
     account.set_out(flight);
-    Message { account: Arc::clone(&account.name), session: rules.session.clone(), sync: Some(sync), rates: messages }
+    Message { account: Arc::from(&*account.name), session: rules.session.clone(), sync: Some(sync), rates: messages }
 }
 
 fn flight(account: &Account) -> Flight {
@@ -202,8 +202,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
     let waits = account.rare().waiting;
     let waiting = waits.need(sum(account.available, account.lease.unheld()));
     let held = account.lease.held;
-    let keep =
-        if now.since(account.used_at) < idle_return_after(account) { ahead(account, rules) } else { Credit::ZERO };
+    let keep = if account.used_at.age(now) < idle_return_after(account) { ahead(account, rules) } else { Credit::ZERO };
     let want = sum(held, keep.max(waiting).max(waits.sum.min(rules.catalogue.lease.max)));
     let need = sum(held, waiting);
     if !closing {
@@ -237,7 +236,7 @@ fn sync_message(account: &mut Account, rules: &Rules, bye: bool, flight: &mut Fl
 
 /// Gives back what was not used for long, and what others need more.
 fn return_idle(account: &mut Account, rules: &Rules, now: Time) {
-    let idle = now.since(account.used_at) >= idle_return_after(account);
+    let idle = account.used_at.age(now) >= idle_return_after(account);
     let least = account.rare().waiting.least;
     // Neither these rights nor all that the pool has suffices for what waits: with what others give back, somebody's may.
     let is_crumb = sum(account.available, account.lease.unheld()) < least;

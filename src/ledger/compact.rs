@@ -85,6 +85,10 @@ impl Second {
         Self(u32::try_from(time.seconds_up()).unwrap_or(u32::MAX))
     }
 
+    pub(super) fn time(self) -> Time {
+        Time::from_nanos(u64::from(self.0).saturating_mul(1_000_000_000))
+    }
+
     /// How long ago it was, in whole seconds; zero where it lies ahead.
     pub(super) fn age(self, now: Time) -> Duration {
         Duration::from_secs(now.seconds().saturating_sub(u64::from(self.0)))

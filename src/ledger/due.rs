@@ -34,10 +34,10 @@ pub(super) fn due_at(account: &Account, rules: &Rules, now: Time) -> Option<Time
 }
 
 pub(super) fn stranger_due_at(account: &Account, now: Time) -> Time {
-    if now.since(account.used_at) < STRANGER_KEEP {
+    if account.used_at.age(now) < STRANGER_KEEP {
         account.lease.asked.after(ASK_GAP)
     } else {
-        account.used_at.max(account.lease.asked).after(STRANGER_KEEP)
+        account.used_at.time().max(account.lease.asked).after(STRANGER_KEEP)
     }
 }
 
@@ -55,12 +55,12 @@ pub(super) fn sync_due_at(account: &Account, rules: &Rules, now: Time) -> Option
     let every = lease.asked.after(period(account, rules));
     // A closed record waits until its ended holds are forgotten.
     let bye_gap = if lease.seq > 0 { every } else { lease.asked.after(rules.settings.ended_keep) };
-    let idle = now.since(account.used_at);
+    let idle = account.used_at.age(now);
     let in_use = account.open > 0 || idle < lease.ttl.duration();
     let low = in_use && lease.free(now) < account.low_water.credit();
     let third = lease.ttl.duration().checked_div(3).unwrap_or_default();
     let renewal = lease.until.before(third).max(every);
-    let idle_return = account.used_at.after(idle_return_after(account));
+    let idle_return = account.used_at.time().after(idle_return_after(account));
     let is_kept = account.open > 0 || (lease.unheld().is_positive() && lease.until < idle_return);
     [
         rare.closing.is_some().then_some(every),
@@ -69,7 +69,7 @@ pub(super) fn sync_due_at(account: &Account, rules: &Rules, now: Time) -> Option
         is_kept.then_some(renewal),
         lease.unheld().is_positive().then_some(idle_return.max(gap)),
         (account.recalled && unneeded(account, rules).is_positive()).then_some(gap),
-        (account.open == 0).then(|| account.used_at.after(rules.settings.idle_bye).max(bye_gap)),
+        (account.open == 0).then(|| account.used_at.time().after(rules.settings.idle_bye).max(bye_gap)),
     ]
     .into_iter()
     .flatten()

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::hold::{Hold, HoldKey, Past};
+use super::chains::{Chains, NUMBER_MAX};
+use super::hold::{HoldKey, Late, Past};
 use crate::clock::Time;
 
 /// Ended holds, found by the hash of their key.
@@ -13,10 +14,10 @@ pub(super) struct Row {
     row: VecDeque<Remembered>,
     /// The count of the row's front. Counts begin with 1 and rise along the row.
     first: u32,
-    /// The count of the newest of each chain; zero before there was one.
-    chains: Vec<u32>,
-    /// Holds that expired, which may still be settled, by their rising counts; few ever do.
-    expired: VecDeque<(u32, Option<Box<Hold>>)>,
+    /// By their counts.
+    chains: Chains,
+    /// Of holds that expired, which may still be settled, by their rising counts; few ever do.
+    expired: VecDeque<(u32, Option<Late>)>,
 }
 
 struct Remembered {
@@ -29,40 +30,39 @@ struct Remembered {
 
 impl Row {
     pub(super) const fn new() -> Self {
-        Self { row: VecDeque::new(), first: 1, chains: Vec::new(), expired: VecDeque::new() }
+        Self { row: VecDeque::new(), first: 1, chains: Chains::new(), expired: VecDeque::new() }
     }
 
     pub(super) fn get(&self, key: &HoldKey, hash: u64, now: Time) -> Option<&Past> {
         self.row.get(self.place_of(key, hash, now)?).map(|remembered| &remembered.past)
     }
 
-    /// What is remembered, and once the hold itself if it expired.
-    pub(super) fn settle(&mut self, key: &HoldKey, hash: u64, now: Time) -> Option<(&mut Past, Option<Box<Hold>>)> {
+    /// What is remembered, and once, if it expired, what a settle needs.
+    pub(super) fn settle(&mut self, key: &HoldKey, hash: u64, now: Time) -> Option<(&mut Past, Option<Late>)> {
         let place = self.place_of(key, hash, now)?;
         let count = self.first.saturating_add(u32::try_from(place).ok()?);
         let expired = self.expired.binary_search_by_key(&count, |(count, _)| *count).ok();
-        let hold = expired.and_then(|place| self.expired.get_mut(place)).and_then(|(_, hold)| hold.take());
-        self.row.get_mut(place).map(|remembered| (&mut remembered.past, hold))
+        let late = expired.and_then(|place| self.expired.get_mut(place)).and_then(|(_, late)| late.take());
+        self.row.get_mut(place).map(|remembered| (&mut remembered.past, late))
     }
 
     /// Puts a hold at the end of the row.
     pub(super) fn push(
         &mut self,
         key: HoldKey,
-        (past, expired): (Past, Option<Box<Hold>>),
+        (past, expired): (Past, Option<Late>),
         until: Time,
         hash: impl Fn(&HoldKey) -> u64,
     ) {
-        let next = u32::try_from(self.row.len()).ok().and_then(|length| self.first.checked_add(length));
-        let is_crowded = self.row.len() >= self.chains.len() / 2;
-        let count = match next {
-            Some(count) if !is_crowded => count,
-            Some(_) | None => self.chain_anew(&hash),
-        };
+        let length = u32::try_from(self.row.len()).unwrap_or(u32::MAX);
+        let mut count = self.first.saturating_add(length);
+        if count > NUMBER_MAX || self.chains.is_crowded(self.row.len()) {
+            count = self.chain_anew(&hash);
+        }
         if expired.is_some() {
             self.expired.push_back((count, expired));
         }
-        let before = link(&mut self.chains, hash(&key), count);
+        let before = self.chains.push(hash(&key), count, |count| count >= self.first);
         self.row.push_back(Remembered { until, key, before, past });
     }
 
@@ -86,25 +86,24 @@ impl Row {
         self.row.iter().map(|remembered| &remembered.past)
     }
 
-    /// Counts from 1 again, with chains for twice as many; returns the count of the next.
+    /// Counts from 1 again, with chains for more; returns the count of the next.
     fn chain_anew(&mut self, hash: &impl Fn(&HoldKey) -> u64) -> u32 {
-        let chains = self.row.len().saturating_add(1).saturating_mul(4).next_power_of_two();
-        self.chains = vec![0; chains.max(self.chains.len())];
+        self.chains.clear(self.row.len());
         for (count, _) in &mut self.expired {
             *count = count.saturating_sub(self.first).saturating_add(1);
         }
         self.first = 1;
         let mut count = self.first;
         for remembered in &mut self.row {
-            remembered.before = link(&mut self.chains, hash(&remembered.key), count);
-            count = count.checked_add(1).expect("the bound on ended holds is far below 2^32");
+            remembered.before = self.chains.push(hash(&remembered.key), count, |_| true);
+            count = count.saturating_add(1);
         }
         count
     }
 
     /// One past its time is as good as forgotten: its account may be gone, and another one in its place.
     fn place_of(&self, key: &HoldKey, hash: u64, now: Time) -> Option<usize> {
-        let mut count = *self.chains.get(chain_of(&self.chains, hash))?;
+        let mut count = self.chains.first(hash)?;
         while let Some(back) = count.checked_sub(self.first) {
             let place = usize::try_from(back).ok()?;
             let remembered = self.row.get(place)?;
@@ -115,15 +114,4 @@ impl Row {
         }
         None
     }
-}
-
-/// Makes `count` the newest of its chain; returns the one that was.
-fn link(chains: &mut [u32], hash: u64, count: u32) -> u32 {
-    let chain = chain_of(chains, hash);
-    chains.get_mut(chain).map_or(0, |newest| std::mem::replace(newest, count))
-}
-
-fn chain_of(chains: &[u32], hash: u64) -> usize {
-    let mask = u64::try_from(chains.len()).unwrap_or(0).saturating_sub(1);
-    usize::try_from(hash & mask).unwrap_or(0)
 }

@@ -43,6 +43,17 @@ pub(super) struct Past {
     capped: bool,
 }
 
+/// What a settle needs of a hold that expired.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Late {
+    price: Price,
+    /// As last reported, which is what was booked.
+    progress: Usage,
+    pub(super) month: Month,
+    rate_key: Option<RateKey>,
+    pub(super) user: Option<Place>,
+}
+
 /// One hold.
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
@@ -57,9 +68,8 @@ pub(super) struct Hold {
     pub(super) extended: u64,
     /// Tokens that the rates were charged for it so far.
     charged: [u64; 3],
-    /// Totals as last reported; what was booked after the end.
+    /// Totals as last reported.
     progress: Usage,
-    booked: Credit,
     /// Of admission: its usage counts in this month.
     pub(super) month: Month,
     pub(super) rate_key: Option<RateKey>,
@@ -67,7 +77,7 @@ pub(super) struct Hold {
     pub(super) user: Option<Place>,
     opened: Second,
     pub(super) deadline: Time,
-    pub(super) life: Duration,
+    life: Millis,
     shadow: Option<Reason>,
     capped: bool,
 }
@@ -94,13 +104,16 @@ impl Past {
     /// Books a settle that comes after expiry: the difference to what was booked then. Returns that difference too.
     pub(super) fn settle_late(
         &mut self,
-        mut hold: Hold,
+        late: Late,
         account: &mut Account,
         usage: Usage,
         now: Time,
     ) -> (Ended, Credit) {
         let before = self.cost;
-        self.cost = hold.book(account, End::Settled, usage, tokens_of(hold.progress), now);
+        let counted = tokens_of(late.progress);
+        let absent = Hold::absent(late.price, late.rate_key, late.month, now);
+        let mut hold = Hold { charged: counted, ..absent };
+        self.cost = hold.book(account, (End::Settled, usage), (counted, before), now);
         self.end = End::Settled;
         (self.ended(), self.cost.minus(before))
     }
@@ -125,13 +138,12 @@ impl Hold {
             extended: 0,
             charged: if is_shadow { [0; 3] } else { charge.tokens },
             progress: Usage::default(),
-            booked: Credit::ZERO,
             month,
             rate_key: demand.rate_key,
             user: None,
             opened: Second::after(now),
             deadline: now.after(life),
-            life,
+            life: Millis::of(life),
             shadow: charge.shadow,
             capped: charge.capped,
         }
@@ -148,25 +160,24 @@ impl Hold {
             extended: 0,
             charged: [0; 3],
             progress: Usage::default(),
-            booked: Credit::ZERO,
             month,
             rate_key,
             user: None,
             opened: Second::after(now),
             deadline: now,
-            life: Duration::ZERO,
+            life: Millis::ZERO,
             shadow: None,
             capped: false,
         }
     }
 
     /// The answer that opened it.
-    pub(super) const fn admitted(&self, repeated: bool) -> Admitted {
+    pub(super) fn admitted(&self, repeated: bool) -> Admitted {
         Admitted {
             cost: self.cost_answered,
             out_max: self.out_max,
             capped: self.capped,
-            life: self.life,
+            life: self.life(),
             repeated,
             shadow: self.shadow,
         }
@@ -194,8 +205,12 @@ impl Hold {
         self.deadline.seconds_up() <= now.seconds()
     }
 
+    pub(super) fn life(&self) -> Duration {
+        self.life.duration()
+    }
+
     pub(super) fn renew(&mut self, now: Time) {
-        self.deadline = now.after(self.life);
+        self.deadline = now.after(self.life());
     }
 
     /// Takes totals since the request began, and trues the rates up: prompts exactly, generated tokens as they exceed
@@ -232,26 +247,40 @@ impl Hold {
     pub(super) fn end(&mut self, account: &mut Account, end: End, usage: Option<Usage>, now: Time) -> Past {
         account.lease.held = account.lease.held.minus(self.cost);
         account.open = account.open.checked_sub(1).expect("every open hold is counted");
-        let cost = self.book(account, end, usage.unwrap_or(self.progress), [0; 3], now);
+        let usage = usage.unwrap_or(self.progress);
+        let cost = self.book(account, (end, usage), ([0; 3], Credit::ZERO), now);
         Past {
             content: self.content,
             cost_answered: self.cost_answered,
             out_max: self.out_max,
             cost,
             held: self.cost,
-            life: Millis::of(self.life),
+            life: self.life,
             end,
             shadow: self.shadow,
             capped: self.capped,
         }
     }
 
-    /// Books `usage`, of which `counted` tokens were counted before; returns what it cost in all.
-    fn book(&mut self, account: &mut Account, end: End, usage: Usage, counted: [u64; 3], now: Time) -> Credit {
-        let cost = self.price.cost_rounded_up(usage).max(self.booked);
-        account.lease.book(cost.minus(self.booked), self.month);
+    /// What a settle needs after it expired.
+    pub(super) fn late(&self) -> Late {
+        let Self { price, progress, month, rate_key, user, .. } = *self;
+        Late { price, progress, month, rate_key, user }
+    }
+
+    /// Books usage, of which so many tokens were counted before, and so much booked; returns what it cost in all.
+    fn book(
+        &mut self,
+        account: &mut Account,
+        (end, usage): (End, Usage),
+        (counted, booked): ([u64; 3], Credit),
+        now: Time,
+    ) -> Credit {
+        let cost = self.price.cost_rounded_up(usage).max(booked);
+        let more = cost.minus(booked);
+        account.lease.book(more, self.month);
         if let Some(key) = self.rate_key {
-            account.count_priced(key, cost.minus(self.booked));
+            account.count_priced(key, more);
         }
         let tokens = tokens_of(usage);
         self.true_up(account, tokens, now);
@@ -264,7 +293,6 @@ impl Hold {
                 model.learned.observe(usage.generated);
             }
         }
-        self.booked = cost;
         self.progress = usage;
         cost
     }

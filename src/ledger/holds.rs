@@ -4,8 +4,9 @@
 
 use std::hash::BuildHasher as _;
 
+use super::chains::Chains;
 use super::ended::Row;
-use super::hold::{Hold, HoldKey, Past};
+use super::hold::{Hold, HoldKey, Late, Past};
 use super::pages::Pages;
 use crate::clock::Time;
 
@@ -14,7 +15,8 @@ use crate::clock::Time;
 /// What always holds: a key is open, or in the row and within its time, but once.
 pub(super) struct Holds {
     hasher: foldhash::fast::RandomState,
-    table: hashbrown::HashTable<u32>,
+    /// Of open holds, by their places and one more.
+    chains: Chains,
     /// The place that was left last is taken next: it is still in the cache.
     open: Pages<Opened>,
     serial: u32,
@@ -38,6 +40,8 @@ pub(super) struct HoldRef {
 pub(super) struct Opened {
     pub(super) key: HoldKey,
     serial: u32,
+    /// In its chain.
+    next: u32,
     pub(super) hold: Hold,
 }
 
@@ -45,7 +49,7 @@ impl Holds {
     pub(super) fn new() -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
-            table: hashbrown::HashTable::new(),
+            chains: Chains::new(),
             open: Pages::new(),
             serial: 0,
             ended: Row::new(),
@@ -58,8 +62,15 @@ impl Holds {
 
     /// Where an open hold is.
     pub(super) fn place_of(&self, sought: &Sought) -> Option<u32> {
-        let is_it = |place: &u32| self.at(*place).is_some_and(|opened| opened.key == sought.key);
-        self.table.find(sought.hash, is_it).copied()
+        let mut number = self.chains.first(sought.hash)?;
+        loop {
+            let place = number.checked_sub(1)?;
+            let opened = self.at(place)?;
+            if opened.key == sought.key {
+                return Some(place);
+            }
+            number = opened.next;
+        }
     }
 
     pub(super) fn at(&self, place: u32) -> Option<&Opened> {
@@ -80,8 +91,8 @@ impl Holds {
         self.ended.get(&sought.key, sought.hash, now)
     }
 
-    /// As [`Holds::past`], with the hold itself if it expired: once, to settle it late.
-    pub(super) fn settle_past(&mut self, sought: &Sought, now: Time) -> Option<(&mut Past, Option<Box<Hold>>)> {
+    /// As [`Holds::past`], with what it takes to settle it late if it expired: once.
+    pub(super) fn settle_past(&mut self, sought: &Sought, now: Time) -> Option<(&mut Past, Option<Late>)> {
         self.ended.settle(&sought.key, sought.hash, now)
     }
 
@@ -89,24 +100,42 @@ impl Holds {
     pub(super) fn insert(&mut self, sought: &Sought, hold: Hold) -> HoldRef {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let place = self.open.insert(Opened { key: sought.key, serial, hold });
-        let (open, hasher) = (&self.open, &self.hasher);
-        self.table.insert_unique(sought.hash, place, |place| {
-            open.get(*place).map_or(0, |opened| hasher.hash_one(opened.key))
-        });
+        if self.chains.is_crowded(self.open.len()) {
+            self.chain_anew();
+        }
+        let place = self.open.insert(Opened { key: sought.key, serial, next: 0, hold });
+        let next = self.chains.push(sought.hash, place.saturating_add(1), |_| true);
+        self.open.get_mut(place).expect("just put there").next = next;
         HoldRef { place, serial }
     }
 
     /// Takes out a hold that was just ended.
     pub(super) fn remove(&mut self, sought: &Sought, place: u32) {
-        if let Ok(entry) = self.table.find_entry(sought.hash, |other| *other == place) {
-            entry.remove();
+        let Some(removed) = self.open.remove(place) else { return };
+        let number = place.saturating_add(1);
+        let mut before = self.chains.front(sought.hash);
+        if before == number {
+            let next = removed.next.checked_sub(1).and_then(|place| self.open.get(place));
+            let next = next.map(|next| (self.hasher.hash_one(next.key), removed.next, next.next));
+            return self.chains.pop(sought.hash, next);
         }
-        self.open.remove(place);
+        while let Some(opened) = before.checked_sub(1).and_then(|place| self.open.get_mut(place)) {
+            before = opened.next;
+            if before == number {
+                opened.next = removed.next;
+            }
+        }
+    }
+
+    fn chain_anew(&mut self) {
+        self.chains.clear(self.open.len());
+        for (place, opened) in self.open.iter_mut() {
+            opened.next = self.chains.push(self.hasher.hash_one(opened.key), place.saturating_add(1), |_| true);
+        }
     }
 
     /// Puts a hold that ended at the end of the row.
-    pub(super) fn remember(&mut self, sought: &Sought, past: (Past, Option<Box<Hold>>), until: Time) {
+    pub(super) fn remember(&mut self, sought: &Sought, past: (Past, Option<Late>), until: Time) {
         let hasher = &self.hasher;
         self.ended.push(sought.key, past, until, |key| hasher.hash_one(key));
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
 use super::check::{DEADLINE_LOOK_MAX, look_at, take};
-use super::hold::{Hold, HoldKey, Past, check_usage};
+use super::compact::Second;
+use super::hold::{Hold, HoldKey, Late, Past, check_usage};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
 use super::standing::standing;
@@ -31,9 +32,9 @@ impl Shard {
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         hold.progress(account, usage, now)?;
         hold.renew(now);
-        account.used_at = now;
+        account.used_at = Second::after(now);
         account.assert_invariants();
-        let life = hold.life;
+        let life = hold.life();
         self.reschedule(rules, key.account, now);
         Ok(life)
     }
@@ -75,7 +76,7 @@ impl Shard {
                 }
                 hold.extend(&charge, more);
                 hold.renew(now);
-                account.used_at = now;
+                account.used_at = Second::after(now);
                 account.assert_invariants();
                 let out_max = hold.out_max_extended();
                 if let Some(place) = user {
@@ -99,8 +100,8 @@ impl Shard {
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         account.roll_over(now);
         let (user, month) = (expired.user, expired.month);
-        let (settled, more) = past.settle_late(*expired, account, usage, now);
-        account.used_at = now;
+        let (settled, more) = past.settle_late(expired, account, usage, now);
+        account.used_at = Second::after(now);
         account.assert_invariants();
         if let Some(place) = user {
             self.book_for_user(rules, place, (more, month), now);
@@ -195,7 +196,7 @@ impl Shard {
         account.roll_over(now);
         let (end, usage) = end;
         let past = hold.end(account, end, usage, now);
-        let expired = (end == End::Expired).then(|| Box::new(hold.clone()));
+        let expired = (end == End::Expired).then(|| hold.late());
         let (user, held, month) = (hold.user, hold.cost, hold.month);
         self.holds.remove(sought, at);
         if let Some(place) = user {
@@ -205,13 +206,13 @@ impl Shard {
     }
 
     /// What follows from the end of a hold: it is booked already, and is remembered and counted.
-    fn remember(&mut self, rules: &Rules, sought: &Sought, past: (Past, Option<Box<Hold>>), now: Time) -> Ended {
+    fn remember(&mut self, rules: &Rules, sought: &Sought, past: (Past, Option<Late>), now: Time) -> Ended {
         let account = self.accounts.get_mut(sought.key.account).expect("an account outlives its holds");
         let ended = past.0.ended();
         let until = now.after(rules.settings.ended_keep);
         account.remember_until(until);
         if ended.end != End::Expired {
-            account.used_at = now;
+            account.used_at = Second::after(now);
         }
         account.assert_invariants();
         self.open.down(&rules.holds_open);

@@ -16,6 +16,7 @@
 mod account;
 mod answer;
 mod apply;
+mod chains;
 mod check;
 mod chunk;
 mod collect;
@@ -76,6 +77,9 @@ const SHARDS_PER_WORKER: usize = 4;
 const SHARDS_MAX: usize = 1_024;
 /// Some tens of microseconds.
 const LOCK_TRIES: usize = 1_000;
+
+/// The most holds, open ones or ended ones, that settings may allow.
+pub const HOLDS_MAX: u64 = 10_000_000;
 
 /// Bounds of a ledger. Each limit is there so that no map grows with what strangers send.
 #[derive(Clone, Copy, Debug)]

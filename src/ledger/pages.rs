@@ -55,6 +55,11 @@ impl<T> Pages<T> {
         Some(value)
     }
 
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.end()).expect("32 bits fit").saturating_sub(self.left.len())
+    }
+
     /// Every index that was ever given is below this.
     pub(super) fn end(&self) -> u32 {
         let full = self.pages.len().saturating_sub(1).saturating_mul(Self::PAGE);

@@ -42,7 +42,8 @@ impl Sidecar {
 }
 
 /// Load and server share a small machine with others, so a check may wait long for the pool before it is given up.
-/// Holds live two seconds, so that a run that never settles pays for their expiry too and keeps a steady number open.
+/// Holds live a second, the least there is, so that a run that never settles pays for their expiry too and keeps a steady
+/// number open: as many as there are checks in a second, which is more than a node that infers ever has.
 fn configuration(main: &str, operators: &str, http: &str, socket: &Path, store: &str) -> String {
     format!(
         r#"
@@ -57,7 +58,7 @@ trust_headers = true
 [check]
 pool_wait = "1s"
 [hold]
-life = "2s"
+life = "1s"
 [log]
 level = "warn"
 "#,

@@ -114,7 +114,7 @@ fn ended_holds_are_found_until_they_are_forgotten() {
         account.open = 1;
         let mut hold = Hold::absent(Price::default(), None, Month::of(now.unix), now.time);
         let past = hold.end(&mut account, End::Expired, None, now.time);
-        row.push(key(number), (past, Some(Box::new(hold))), now.time.after(Duration::from_secs(1)), hash);
+        row.push(key(number), (past, Some(hold.late())), now.time.after(Duration::from_secs(1)), hash);
         if number % 3 == 0 {
             row.forget_oldest();
         }
@@ -125,5 +125,45 @@ fn ended_holds_are_found_until_they_are_forgotten() {
         assert_eq!(settled, is_kept.then_some(true), "hold {number}");
         let again = row.settle(&key(number), hash(&key(number)), now.time).map(|(_, expired)| expired.is_some());
         assert_eq!(again, is_kept.then_some(false), "hold {number}");
+    }
+}
+
+/// Each open hold is found under its own key until it ends, in whatever order they end, and no other one in its place.
+#[test]
+fn open_holds_are_found_until_they_end() {
+    use crate::clock::Now;
+    use crate::decision::{Month, Price, RequestId};
+    use crate::ledger::hold::{Hold, HoldKey};
+    use crate::ledger::holds::Holds;
+    const MANY: u64 = 3_000;
+    let now = Now::default();
+    let mut holds = Holds::new();
+    let seek =
+        |holds: &Holds, number: u64| holds.seek(HoldKey::new(7, RequestId { digest: u128::from(number), attempt: 1 }));
+    let mut open = std::collections::BTreeSet::new();
+    let mut longest = 0;
+    for step in 0..20 * MANY {
+        // Each number opens and ends again and again, in an order of its own each time.
+        let number = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        let number = number % MANY;
+        let sought = seek(&holds, number);
+        assert_eq!(holds.place_of(&sought).is_some(), open.contains(&number), "{number} after {step} steps");
+        if let Some(place) = holds.place_of(&sought) {
+            assert!(holds.at(place).is_some_and(|opened| opened.key == sought.key));
+            holds.remove(&sought, place);
+            open.remove(&number);
+        } else {
+            let mut hold = Hold::absent(Price::default(), None, Month::of(now.unix), now.time);
+            hold.content = number;
+            holds.insert(&sought, hold);
+            open.insert(number);
+        }
+        longest = longest.max(open.len());
+    }
+    assert!(longest > 1_000, "only {longest} were ever open together");
+    for number in 0..MANY {
+        let sought = seek(&holds, number);
+        let content = holds.place_of(&sought).and_then(|place| holds.at(place)).map(|opened| opened.hold.content);
+        assert_eq!(content, open.contains(&number).then_some(number));
     }
 }
