@@ -5,7 +5,8 @@ mod tests;
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
+use itoa::Buffer;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::length_delimiter_len;
 
@@ -27,28 +28,24 @@ pub struct Headers {
     answer: Writer,
     /// The field of the answer whose entries they are.
     field: u32,
-    /// The value under way: its length is written before it.
-    value: Vec<u8>,
+}
+
+/// A value under way: its length is written before it.
+struct Line {
+    bytes: [u8; LINE_BYTES],
+    length: usize,
 }
 
 /// A protobuf message under way, in one buffer. What has to be written is known field by field, so no tree of it is built
 /// first: an answer has some fifteen headers, and a tree of them costs more than the decision.
 pub struct Writer(Vec<u8>);
 
-/// Of an entry that sets a header: the header, inside it name and value, and what to do where it is there already.
+/// Of an entry that sets a header: the header, inside it name and value, and what to do where it is there already, as bytes.
 const HEADER: u32 = 1;
 const NAME: u32 = 1;
 const VALUE: u32 = 2;
-const ACTION: u32 = 3;
-/// Envoy's `OVERWRITE_IF_EXISTS_OR_ADD`.
-const OVERWRITE: u64 = 2;
-
-/// Names of the token headers, in the order of [`crate::decision::Metric`]: limit, then remaining.
-const TOKEN_NAMES: [(&str, &str); 3] = [
-    ("x-ratelimit-limit-tokens-prompt", "x-ratelimit-remaining-tokens-prompt"),
-    ("x-ratelimit-limit-tokens-cache-adjusted-prompt", "x-ratelimit-remaining-tokens-cache-adjusted-prompt"),
-    ("x-ratelimit-limit-tokens-generated", "x-ratelimit-remaining-tokens-generated"),
-];
+/// Field 3, a number: Envoy's `OVERWRITE_IF_EXISTS_OR_ADD`.
+const OVERWRITTEN: [u8; 2] = [3 << 3, 2];
 
 /// Names of the policies: requests, then tokens in the order of [`crate::decision::Metric`].
 const POLICY_NAMES: [&str; 4] = ["requests", "prompt", "uncached-prompt", "generated"];
@@ -65,16 +62,24 @@ impl Writer {
         writer
     }
 
-    /// This message as `field` of another one, after the fields in `before`, in the frame of a gRPC call: not compressed,
-    /// and how long. Begun with [`Writer::behind_a_frame`].
-    pub fn framed(mut self, field: u32, mut before: Self) -> Bytes {
-        before.begin(field, self.0.len() - FRAME_BYTES);
-        let message = before.0.len() + self.0.len() - FRAME_BYTES;
-        let start = FRAME_BYTES - PREFIX_BYTES - before.0.len();
-        let prefix = &mut self.0[start..FRAME_BYTES];
-        prefix[1..PREFIX_BYTES].copy_from_slice(&u32::try_from(message).expect("an answer is small").to_be_bytes());
-        prefix[PREFIX_BYTES..].copy_from_slice(&before.0);
-        Bytes::from(self.0).slice(start..)
+    /// This message as `field` of another one, behind `before`, which is delimited too: a field and its content. All in the
+    /// frame of a gRPC call: not compressed, and how long. Begun with [`Writer::behind_a_frame`].
+    pub fn framed(mut self, field: u32, before: (u32, &[u8])) -> Bytes {
+        let mut fields = [0; FRAME_BYTES - PREFIX_BYTES];
+        let mut rest = &mut fields[..];
+        let length = self.0.len() - FRAME_BYTES;
+        for (field, length, content) in [(before.0, before.1.len(), before.1), (field, length, &[])] {
+            encode_key(field, WireType::LengthDelimited, &mut rest);
+            encode_varint(u64::try_from(length).unwrap_or(u64::MAX), &mut rest);
+            rest.put_slice(content);
+        }
+        let unused = rest.len();
+        let fields = &fields[..FRAME_BYTES - PREFIX_BYTES - unused];
+        let prefix = &mut self.0[unused..FRAME_BYTES];
+        let message = u32::try_from(fields.len() + length).expect("an answer is small");
+        prefix[1..PREFIX_BYTES].copy_from_slice(&message.to_be_bytes());
+        prefix[PREFIX_BYTES..].copy_from_slice(fields);
+        Bytes::from(self.0).slice(unused..)
     }
 
     pub fn write_number(&mut self, field: u32, number: u64) {
@@ -82,12 +87,14 @@ impl Writer {
         encode_varint(number, &mut self.0);
     }
 
+    #[inline]
     pub fn write_bytes(&mut self, field: u32, bytes: &[u8]) {
         self.begin(field, bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
     /// A message, or bytes, of `length` follows. Nearly all are short, and then key and length are a byte each.
+    #[inline]
     pub fn begin(&mut self, field: u32, length: usize) {
         if let (Ok(field @ ..16), Ok(length @ ..128)) = (u8::try_from(field), u8::try_from(length)) {
             self.0.extend_from_slice(&[field << 3 | WireType::LengthDelimited as u8, length]);
@@ -99,7 +106,7 @@ impl Writer {
 
     /// The headers in `field` come next.
     pub fn headers(self, field: u32) -> Headers {
-        Headers { answer: self, field, value: Vec::with_capacity(VALUE_BYTES) }
+        Headers { answer: self, field }
     }
 
     pub fn finish(self) -> Bytes {
@@ -112,8 +119,8 @@ const FRAME_BYTES: usize = 32;
 /// The prefix of a gRPC message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
 
-/// The longest value that is usual: the list of policies.
-const VALUE_BYTES: usize = 128;
+/// The longest value that we put together: the list of policies, with the largest limits there can be.
+const LINE_BYTES: usize = 192;
 
 /// The bytes of a field with a small number and `length` bytes inside.
 fn framed(length: usize) -> usize {
@@ -121,18 +128,20 @@ fn framed(length: usize) -> usize {
 }
 
 impl Headers {
+    /// Inlined, because every length but that of the value is then known where it is called.
+    #[inline]
     pub fn add(&mut self, name: &'static str, value: &[u8]) {
         let header = framed(name.len()) + framed(value.len());
         self.answer.begin(self.field, framed(header) + 2);
         self.answer.begin(HEADER, header);
         self.answer.write_bytes(NAME, name.as_bytes());
         self.answer.write_bytes(VALUE, value);
-        self.answer.write_number(ACTION, OVERWRITE);
+        self.answer.0.extend_from_slice(&OVERWRITTEN);
     }
 
+    #[inline]
     pub fn add_number(&mut self, name: &'static str, value: u64) {
-        push_number(&mut self.value, value);
-        self.add_written(name);
+        self.add(name, Buffer::new().format(value).as_bytes());
     }
 
     pub fn finish(self) -> Writer {
@@ -173,41 +182,60 @@ impl Headers {
             RateUnit::PerMinute => 1,
             RateUnit::PerSecond => 60,
         };
-        for (&(limit, remaining), metric) in TOKEN_NAMES.iter().zip(tokens) {
-            self.add_number(limit, metric.limit.per_minute / divisor);
-            self.add_number(remaining, metric.remaining / divisor);
-        }
+        let [prompt, uncached, generated] = tokens;
+        self.add_number("x-ratelimit-limit-tokens-prompt", prompt.limit.per_minute / divisor);
+        self.add_number("x-ratelimit-remaining-tokens-prompt", prompt.remaining / divisor);
+        self.add_number("x-ratelimit-limit-tokens-cache-adjusted-prompt", uncached.limit.per_minute / divisor);
+        self.add_number("x-ratelimit-remaining-tokens-cache-adjusted-prompt", uncached.remaining / divisor);
+        self.add_number("x-ratelimit-limit-tokens-generated", generated.limit.per_minute / divisor);
+        self.add_number("x-ratelimit-remaining-tokens-generated", generated.remaining / divisor);
     }
 
     /// `RateLimit-Policy` lists every limit; `RateLimit` tells the one that is closest to its end.
     fn add_policies(&mut self, limits: &Limits) {
         let tokens = limits.tokens.as_ref().map_or(&[][..], |tokens| &tokens[..]);
         let policies = || POLICY_NAMES.iter().zip(std::iter::once(&limits.requests).chain(tokens));
+        let mut line = Line::new();
         for (at, (name, policy)) in policies().enumerate() {
-            self.value.extend_from_slice(if at == 0 { b"\"" } else { b", \"" });
-            self.value.extend_from_slice(name.as_bytes());
-            self.value.extend_from_slice(b"\";q=");
-            push_number(&mut self.value, policy.limit.per_minute);
-            self.value.extend_from_slice(b";w=60");
+            line.push(if at == 0 { b"\"" } else { b", \"" });
+            line.push(name.as_bytes());
+            line.push(b"\";q=");
+            line.push_number(policy.limit.per_minute);
+            line.push(b";w=60");
         }
-        self.add_written("ratelimit-policy");
+        self.add("ratelimit-policy", line.written());
 
         let closest = policies().reduce(|closest, next| if is_closer(next.1, closest.1) { next } else { closest });
         let (name, policy) = closest.expect("requests are always limited");
-        self.value.extend_from_slice(b"\"");
-        self.value.extend_from_slice(name.as_bytes());
-        self.value.extend_from_slice(b"\";r=");
-        push_number(&mut self.value, policy.remaining);
-        self.value.extend_from_slice(b";t=");
-        push_number(&mut self.value, whole_seconds(policy.reset));
-        self.add_written("ratelimit");
+        let mut line = Line::new();
+        line.push(b"\"");
+        line.push(name.as_bytes());
+        line.push(b"\";r=");
+        line.push_number(policy.remaining);
+        line.push(b";t=");
+        line.push_number(whole_seconds(policy.reset));
+        self.add("ratelimit", line.written());
+    }
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self { bytes: [0; LINE_BYTES], length: 0 }
     }
 
-    fn add_written(&mut self, name: &'static str) {
-        let value = std::mem::take(&mut self.value);
-        self.add(name, &value);
-        self.value = value;
-        self.value.clear();
+    #[inline]
+    fn push(&mut self, text: &[u8]) {
+        let end = self.length + text.len();
+        self.bytes[self.length..end].copy_from_slice(text);
+        self.length = end;
+    }
+
+    fn push_number(&mut self, number: u64) {
+        self.push(Buffer::new().format(number).as_bytes());
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -219,21 +247,6 @@ fn is_closer(left: &Remaining, right: &Remaining) -> bool {
 
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
-}
-
-/// Writes decimal digits. Every answer has a dozen numbers, and the formatter takes several times as long.
-fn push_number(buffer: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + u8::try_from(number % 10).expect("a remainder of ten is one digit");
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    buffer.extend_from_slice(&digits[first..]);
 }
 
 /// Whether a reason is a rate that was exceeded.

@@ -19,9 +19,8 @@ const ATTEMPT: &str = "x-tollgate-attempt";
 /// Bytes of one answer, mostly; a guess too low only costs a copy.
 const ANSWER_BYTES: usize = 1_536;
 
-/// Fields of a `CheckResponse`: a status, whose first field is its code, and one of three answers.
+/// Fields of a `CheckResponse`: a status, and one of three answers.
 const STATUS: u32 = 1;
-const STATUS_CODE: u32 = 1;
 const DENIED: u32 = 2;
 const OK: u32 = 3;
 const ERROR: u32 = 5;
@@ -30,6 +29,9 @@ const ERROR: u32 = 5;
 const TO_UPSTREAM: u32 = 2;
 const NOT_TO_UPSTREAM: u32 = 5;
 const TO_CLIENT: u32 = 6;
+
+/// Of either kind of status, its code.
+const CODE: u32 = 1;
 
 /// Fields of a `DeniedHttpResponse`. Its status is a message, too.
 const HTTP_STATUS: u32 = 1;
@@ -66,7 +68,9 @@ pub fn admitted(
 pub fn denied(told: &Told, name: &Name<'_>, answer: Option<&Answer>, settings: &AnswerSettings) -> Bytes {
     let request_id = std::str::from_utf8(&name.text).expect("a request id is visible ASCII");
     let mut denied = Writer::behind_a_frame(ANSWER_BYTES);
-    denied.write_bytes(HTTP_STATUS, &status(told.http.into()));
+    let mut status = Writer::with_capacity(8);
+    status.write_number(CODE, told.http.into());
+    denied.write_bytes(HTTP_STATUS, &status.finish());
     let mut headers = denied.headers(HEADERS);
     headers.add("content-type", b"application/json");
     let limits = answer.and_then(|answer| answer.limits.as_ref());
@@ -79,20 +83,10 @@ pub fn denied(told: &Told, name: &Name<'_>, answer: Option<&Answer>, settings: &
     framed(denied, if told.reason == Reason::Unavailable { ERROR } else { DENIED }, told.grpc)
 }
 
-/// The whole answer, in the frame of a gRPC call.
+/// The whole answer, in the frame of a gRPC call. In its status, 0 goes without saying.
 fn framed(answer: Writer, field: u32, code: Code) -> Bytes {
-    let mut before = Writer::with_capacity(32);
-    before.write_bytes(STATUS, &status(u64::from(code as u8)));
-    answer.framed(field, before)
-}
-
-/// A message that holds a code; 0 goes without saying.
-fn status(code: u64) -> Bytes {
-    let mut status = Writer::with_capacity(8);
-    if code > 0 {
-        status.write_number(STATUS_CODE, code);
-    }
-    status.finish()
+    let status = [u8::try_from(CODE << 3).expect("a small field"), code as u8];
+    answer.framed(field, (STATUS, if code == Code::Ok { &[] } else { &status }))
 }
 
 /// Whether a header that came in under our prefix is one that we overwrite.

@@ -115,10 +115,15 @@ fn batch_has_no_token_limits_and_strangers_have_none_at_all() {
 }
 
 #[test]
-fn numbers_are_written_as_digits() {
-    for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
-        let mut buffer = Vec::new();
-        push_number(&mut buffer, number);
-        assert_eq!(buffer, number.to_string().as_bytes());
-    }
+fn the_largest_limits_fit_the_line() {
+    let most = Remaining {
+        limit: Limit { per_minute: u64::MAX, burst_seconds: u32::MAX },
+        remaining: u64::MAX,
+        reset: Duration::MAX,
+    };
+    let list = answered(Some(&Limits { requests: most, tokens: Some([most; 3]) }), RateUnit::PerMinute, None, None);
+    let policy =
+        list.iter().filter_map(|option| option.header.as_ref()).find(|header| header.key == "ratelimit-policy");
+    let expected = POLICY_NAMES.map(|name| format!("\"{name}\";q=18446744073709551615;w=60")).join(", ");
+    assert_eq!(policy.map(|header| header.value.clone()), Some(expected));
 }
