@@ -217,13 +217,17 @@ impl Shard {
         }
         account.used_at = Second::after(now);
         account.cost_recent = charge.cost.into();
-        account.open = account.open.saturating_add(1);
         account.assert_invariants();
         let answer = Answer {
             verdict: Verdict::Admitted(hold.admitted(false)),
             limits: Some(limits(standing, question.demand.rate_key, taken, now)),
             balance: Some(balance(account)),
         };
+        if standing.overloaded.is_some() {
+            // A shadow account, which is let through where there is no place for another hold.
+            return answer;
+        }
+        account.open = account.open.saturating_add(1);
         let look = look_at(hold.deadline, DEADLINE_LOOK_FIRST, now);
         let opened = self.holds.insert(sought, hold);
         self.deadlines_first.push_back((look, opened));

@@ -43,7 +43,7 @@ impl Sidecar {
 
 /// Load and server share a small machine with others, so a check may wait long for the pool before it is given up.
 /// Holds live a second, the least there is, so that a run that never settles pays for their expiry too and keeps a steady
-/// number open: as many as there are checks in a second, which is more than a node that infers ever has.
+/// number open: the checks of one or two seconds, which is more than a node that infers ever has.
 fn configuration(main: &str, operators: &str, http: &str, socket: &Path, store: &str) -> String {
     format!(
         r#"

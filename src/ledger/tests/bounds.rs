@@ -49,6 +49,21 @@ fn holds_are_bounded() {
 }
 
 #[test]
+fn a_shadow_account_opens_no_holds_beyond_the_bound() {
+    let mut world = World::with(LedgerSettings { holds_max: 1, ..settings() });
+    check_in(
+        &mut world,
+        "pay 10
+         terms shadow=yes
+         serve r1 1000+500 => admitted $0.005 out 500
+         serve r2 1000+500 => admitted $0.00 out 500 but for overloaded
+         serve r2 1000+500 => admitted $0.00 out 500 but for overloaded
+         settle r2 1000/0/500 => not found",
+    );
+    assert_eq!(world.ledger.totals(world.now).holds_open, 1);
+}
+
+#[test]
 fn ended_holds_are_bounded_and_the_oldest_go_first() {
     let mut world = World::with(LedgerSettings { ended_max: 2, ..settings() });
     check_in(
@@ -126,6 +141,38 @@ fn ended_holds_are_found_until_they_are_forgotten() {
         let again = row.settle(&key(number), hash(&key(number)), now.time).map(|(_, expired)| expired.is_some());
         assert_eq!(again, is_kept.then_some(false), "hold {number}");
     }
+}
+
+/// After so many that their numbers begin anew, too.
+#[test]
+fn ended_holds_are_found_when_their_counts_begin_again() {
+    use crate::clock::Now;
+    use crate::decision::{Month, Price, RequestId};
+    use crate::ledger::account::Account;
+    use crate::ledger::answer::End;
+    use crate::ledger::chains::NUMBER_MAX;
+    use crate::ledger::ended::Row;
+    use crate::ledger::hold::{Hold, HoldKey};
+    let now = Now::default();
+    let until = now.time.after(Duration::from_secs(1));
+    let key = |number: u32| HoldKey::new(7, RequestId { digest: number.into(), attempt: 1 });
+    let hash = |sought: &HoldKey| if *sought == key(NUMBER_MAX - 1) { 3 } else { 4 };
+    let mut row = Row::new();
+    for number in 0..NUMBER_MAX + 10 {
+        let mut account = Account::new("a", now);
+        account.open = 1;
+        let past = Hold::absent(Price::default(), None, Month::of(now.unix), now.time);
+        let past = past.clone().end(&mut account, End::Settled, None, now.time);
+        row.push(key(number), (past, None), until, hash);
+        if number >= 20 {
+            row.forget_oldest();
+        }
+    }
+    let found: Vec<bool> = (NUMBER_MAX - 15..NUMBER_MAX + 10)
+        .map(|number| row.get(&key(number), hash(&key(number)), now.time).is_some())
+        .collect();
+    assert_eq!(found.iter().filter(|is_found| **is_found).count(), 20);
+    assert!(found.iter().skip(5).all(|is_found| *is_found), "{found:?}");
 }
 
 /// Each open hold is found under its own key until it ends, in whatever order they end, and no other one in its place.
