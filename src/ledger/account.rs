@@ -257,9 +257,18 @@ impl Account {
         self.lease.free(now) < self.low_water.credit() || self.rates.as_ref().is_some_and(|rates| rates.run_low(now))
     }
 
+    pub(super) fn note_use(&mut self, now: Time) {
+        self.used_at = Second::after(now);
+    }
+
+    /// The name as messages and logs share it.
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        Arc::from(self.name.as_str())
+    }
+
     /// Notes what a waiting ask needs, so that the next message asks for it.
     pub(super) fn await_pool(&mut self, demand: &Demand, short: Short, now: Time) {
-        self.used_at = Second::after(now);
+        self.note_use(now);
         if short.need.is_positive() {
             let lendable = super::lease::sum(self.available, self.lease.unheld());
             let least = if demand.capped { lendable.max(demand.cost_min).min(short.need) } else { short.need };

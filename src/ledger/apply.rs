@@ -103,8 +103,8 @@ impl Shard {
                 let lost = account.lease.unreported();
                 account.change_rare(|rare| rare.closing = None);
                 account.lease.reopen(Credit::ZERO, Credit::ZERO, now.time);
-                let name = Arc::from(&*account.name);
                 if lost.is_positive() {
+                    let name = account.shared_name();
                     self.count_dead_letter(name, lost);
                 }
             }
@@ -190,7 +190,7 @@ impl Shard {
 }
 
 fn account_name(account: Option<&Account>) -> Arc<str> {
-    account.map_or_else(|| Arc::from(""), |account| Arc::from(&*account.name))
+    account.map_or_else(|| Arc::from(""), Account::shared_name)
 }
 
 /// Whether a reply belongs to the message in flight, and not to an older one that was given up.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::answer::{Answer, Checked, Limits, Verdict};
-use super::compact::{Place, Second};
+use super::compact::Place;
 use super::hold::{Hold, HoldKey};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
@@ -215,7 +215,7 @@ impl Shard {
             take(account, question.demand, charge, now);
             taken = Some((charge.requests, charge.tokens));
         }
-        account.used_at = Second::after(now);
+        account.note_use(now);
         account.cost_recent = charge.cost.into();
         account.assert_invariants();
         let answer = Answer {

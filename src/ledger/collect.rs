@@ -137,7 +137,7 @@ fn say(account: &mut Account, rules: &Rules, now: Time) -> Option<Message> {
     }
     account.tell_priced(&mut flight.groups, &mut messages);
     account.set_out(flight);
-    Some(Message { account: Arc::from(&*account.name), session: rules.session.clone(), sync, rates: messages })
+    Some(Message { account: account.shared_name(), session: rules.session.clone(), sync, rates: messages })
 }
 
 fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
@@ -161,7 +161,7 @@ fn say_bye(account: &mut Account, rules: &Rules, now: Time) -> Message {
     let sync = sync_message(account, rules, true, &mut flight, now);
     account.tell_priced(&mut flight.groups, &mut messages);
     account.set_out(flight);
-    Message { account: Arc::from(&*account.name), session: rules.session.clone(), sync: Some(sync), rates: messages }
+    Message { account: account.shared_name(), session: rules.session.clone(), sync: Some(sync), rates: messages }
 }
 
 fn flight(account: &Account) -> Flight {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::answer::{End, Ended, Extended, HoldError, WithoutHold};
 use super::check::{DEADLINE_LOOK_MAX, look_at, take};
-use super::compact::Second;
 use super::hold::{Hold, HoldKey, Late, Past, check_usage};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
@@ -32,7 +31,7 @@ impl Shard {
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         hold.progress(account, usage, now)?;
         hold.renew(now);
-        account.used_at = Second::after(now);
+        account.note_use(now);
         account.assert_invariants();
         let life = hold.life();
         self.reschedule(rules, key.account, now);
@@ -76,7 +75,7 @@ impl Shard {
                 }
                 hold.extend(&charge, more);
                 hold.renew(now);
-                account.used_at = Second::after(now);
+                account.note_use(now);
                 account.assert_invariants();
                 let out_max = hold.out_max_extended();
                 if let Some(place) = user {
@@ -101,7 +100,7 @@ impl Shard {
         account.roll_over(now);
         let (user, month) = (expired.user, expired.month);
         let (settled, more) = past.settle_late(expired, account, usage, now);
-        account.used_at = Second::after(now);
+        account.note_use(now);
         account.assert_invariants();
         if let Some(place) = user {
             self.book_for_user(rules, place, (more, month), now);
@@ -212,7 +211,7 @@ impl Shard {
         let until = now.after(rules.settings.ended_keep);
         account.remember_until(until);
         if ended.end != End::Expired {
-            account.used_at = Second::after(now);
+            account.note_use(now);
         }
         account.assert_invariants();
         self.open.down(&rules.holds_open);

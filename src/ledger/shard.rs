@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::LedgerSettings;
 use super::account::{Account, Refused, Seen};
-use super::compact::Second;
 use super::due::{due_at, period};
 use super::holds::{HoldRef, Holds};
 use super::pages::Pages;
@@ -190,7 +189,7 @@ impl Shard {
         }
         let Some(index) = self.find_or_add(rules, hash, name, now) else { return false };
         if let Some(account) = self.account_mut(index) {
-            account.used_at = Second::after(now.time);
+            account.note_use(now.time);
         }
         self.reschedule(rules, index, now.time);
         true

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::account::{Account, Refused};
 use super::check::Question;
-use super::compact::{Place, Second};
+use super::compact::Place;
 use super::lease::{Lease, sum};
 use super::shard::{Rules, Shard};
 use crate::clock::{Now, Time};
@@ -146,7 +146,7 @@ impl Shard {
             user.lease.held = sum(user.lease.held, charge.cost);
             user.cost_recent = charge.cost.into();
         }
-        user.used_at = Second::after(now);
+        user.note_use(now);
         user.assert_invariants();
         self.reschedule_used(rules, place.index(), now);
     }
@@ -166,7 +166,7 @@ impl Shard {
         let user = self.user_mut(place);
         user.roll_over(now);
         user.lease.book(cost, month);
-        user.used_at = Second::after(now);
+        user.note_use(now);
         user.assert_invariants();
         self.reschedule_used(rules, place.index(), now);
     }

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod compact;
+mod holds;
 mod properties;
 mod protocol;
 mod scripts;
