@@ -12,7 +12,8 @@ use crate::decision::estimate::Learned;
 pub(super) struct Rates {
     pub(super) requests: Option<Rate<1>>,
     first: Option<ModelRate>,
-    more: Vec<ModelRate>,
+    /// Those of accounts that use several models, without the word that a vector keeps for its growth.
+    more: Box<[ModelRate]>,
 }
 
 /// The token rates of one model, as used by one account.
@@ -42,11 +43,11 @@ impl Rates {
     }
 
     pub(super) fn models(&self) -> impl Iterator<Item = &ModelRate> {
-        self.first.iter().chain(&self.more)
+        self.first.iter().chain(&*self.more)
     }
 
     pub(super) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelRate> {
-        self.first.iter_mut().chain(&mut self.more)
+        self.first.iter_mut().chain(&mut *self.more)
     }
 
     pub(super) fn model_mut(&mut self, key: RateKey) -> Option<&mut ModelRate> {
@@ -59,8 +60,8 @@ impl Rates {
             return self.first.get_or_insert_with(new);
         }
         let place = self.more.iter().position(|model| model.key == key).unwrap_or_else(|| {
-            self.more.reserve_exact(1);
-            self.more.push(new());
+            let grown = std::mem::take(&mut self.more).into_iter().chain([new()]);
+            self.more = grown.collect();
             self.more.len().saturating_sub(1)
         });
         self.more.get_mut(place).expect("found or pushed just now")
@@ -81,9 +82,12 @@ impl Rates {
     /// Drops what was quiet for long, and the room it took. Returns whether anything is left.
     pub(super) fn forget_quiet(&mut self, now: Time) -> bool {
         self.first.take_if(|model| model.is_forgettable(now));
-        self.more.retain(|model| !model.is_forgettable(now));
-        self.first = self.first.take().or_else(|| self.more.pop());
-        self.more.shrink_to_fit();
+        if self.first.is_none() || self.more.iter().any(|model| model.is_forgettable(now)) {
+            let more = std::mem::take(&mut self.more).into_iter().filter(|model| !model.is_forgettable(now));
+            let mut kept = self.first.take().into_iter().chain(more);
+            self.first = kept.next();
+            self.more = kept.collect();
+        }
         self.requests.take_if(|rate| rate.is_quiet(RATE_KEEP, now));
         self.first.is_some() || self.requests.is_some()
     }

@@ -1,7 +1,8 @@
 //! What a check costs: CPU per request and ratios, all sides measured in one run.
 //!
 //! `cargo bench` runs everything; `cargo bench --bench tollgate -- wire` (or `redis`, `envoy`, `start`) runs one part, and
-//! `-- saturate tcp` (or `unix`) one long run to look at with a profiler; `-- redis-million` loads a million accounts.
+//! `-- saturate tcp` (or `unix`) one long run to look at with a profiler; `-- against BINARY` compares with another build, and
+//! `-- redis-million` loads a million accounts.
 //! Machines are shared and noisy: trust the ratios to the no-logic server, which is measured in the same rounds, and not the
 //! times. That server is what one gets without further thought: tonic, Envoy's types, the system's allocator.
 #![allow(
@@ -31,6 +32,7 @@ fn main() {
     match words.as_slice() {
         ["baseline", listen] => baseline::serve(listen),
         ["saturate", socket] => wire::saturate(socket),
+        ["against", binary] => wire::against(binary),
         ["redis-million"] => million::measure(),
         parts => {
             println!("machine: {}", machine::name());

@@ -29,12 +29,16 @@ impl Sidecar {
 
     /// As [`Sidecar::start`], with its store somewhere else.
     pub fn with_store(core: &str, folder: &Path, store: &str, accounts: usize) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_tollgate"), core, folder, store, accounts)
+    }
+
+    /// As [`Sidecar::start`], of another build.
+    pub fn of(binary: &str, core: &str, folder: &Path, store: &str, accounts: usize) -> Self {
         let [main, operators, http] = [(); 3].map(|()| machine::free_address());
         let socket = folder.join("tollgate.sock");
         let config = folder.join("tollgate.toml");
         std::fs::write(&config, configuration(&main, &operators, &http, &socket, store)).expect("a writable folder");
-        let binary = env!("CARGO_BIN_EXE_tollgate").to_owned();
-        let command = [binary, "serve".to_owned(), "--config".to_owned(), config.display().to_string()];
+        let command = [binary.to_owned(), "serve".to_owned(), "--config".to_owned(), config.display().to_string()];
         let process = Process::start(core, &command, &main);
         let keys = create_accounts(&operators, accounts);
         Self { process, address: main, socket: format!("unix:{}", socket.display()), keys }

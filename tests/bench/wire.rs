@@ -41,8 +41,8 @@ pub fn measure() {
         for offset in 0..targets.len() {
             let target = &mut targets[(round + offset) % 4];
             let server = &servers[target.server];
-            target.cpu_us.push(cpu_per_request(server, &sidecar.keys, target, SATURATED));
-            target.p99_us.push(run(server, &sidecar.keys, target, STEADY).1);
+            target.cpu_us.push(cpu_per_request(server, &sidecar.keys, &target.address, SATURATED));
+            target.p99_us.push(run(server, &sidecar.keys, &target.address, STEADY).1);
         }
     }
     report(&targets);
@@ -56,12 +56,10 @@ pub fn saturate(socket: &str) {
     let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
     let address = machine::free_address();
     let baseline = baseline::start(&address);
-    let target = |name, address| Target { name, address, server: 0, cpu_us: Vec::new(), p99_us: Vec::new() };
-    let ours = target("tollgate", if socket == "unix" { sidecar.socket } else { sidecar.address });
-    let theirs = target("no logic, TCP", address);
+    let ours = if socket == "unix" { &sidecar.socket } else { &sidecar.address };
     for _ in 0..5 {
-        let base = cpu_per_request(&baseline, &sidecar.keys, &theirs, SATURATED);
-        let cpu = cpu_per_request(&sidecar.process, &sidecar.keys, &ours, SATURATED);
+        let base = cpu_per_request(&baseline, &sidecar.keys, &address, SATURATED);
+        let cpu = cpu_per_request(&sidecar.process, &sidecar.keys, ours, SATURATED);
         println!("{cpu:.2} us against {base:.2} us: {:.2}x", cpu / base);
     }
 }
@@ -72,37 +70,53 @@ pub fn over_redis(url: &str) {
     let folders = [(); 2].map(|()| tempfile::tempdir_in("/dev/shm").expect("a folder in memory"));
     let embedded = Sidecar::start("0", folders[0].path(), ACCOUNTS);
     let redis = Sidecar::with_store("0", folders[1].path(), url, ACCOUNTS);
-    let mut targets = [("embedded", &embedded), ("redis", &redis)].map(|(name, sidecar)| {
-        (Target { name, address: sidecar.address.clone(), server: 0, cpu_us: Vec::new(), p99_us: Vec::new() }, sidecar)
-    });
-    for round in 0..ROUNDS {
-        for offset in 0..targets.len() {
-            let (target, sidecar) = &mut targets[(round + offset) % 2];
-            let cpu = cpu_per_request(&sidecar.process, &sidecar.keys, target, SATURATED);
-            target.cpu_us.push(cpu);
-        }
-    }
-    let [(embedded, _), (redis, _)] = &targets;
-    let ratios = redis.cpu_us.iter().zip(&embedded.cpu_us).map(|(redis, embedded)| redis / embedded).collect();
+    let [redis, embedded, ratio] = cpu_of([(&redis, &redis.address), (&embedded, &embedded.address)]);
     println!(
-        "check over TCP, {ACCOUNTS} accounts, saturated: {:.2} us over Redis, {:.2} us embedded, {:.2}x",
-        median(redis.cpu_us.clone()),
-        median(embedded.cpu_us.clone()),
-        median(ratios)
+        "check over TCP, {ACCOUNTS} accounts, saturated: {redis:.2} us over Redis, {embedded:.2} us embedded, {ratio:.2}x"
     );
 }
 
-fn cpu_per_request(server: &Process, keys: &[String], target: &Target, pace: Pace) -> f64 {
-    run(server, keys, target, pace).0
+/// This build against another one, whose binary this is: CPU of each alone.
+pub fn against(binary: &str) {
+    machine::pin_self(1);
+    let folders = [(); 2].map(|()| tempfile::tempdir_in("/dev/shm").expect("a folder in memory"));
+    let this = Sidecar::start("0", folders[0].path(), ACCOUNTS);
+    let store = folders[1].path().join("store.redb").display().to_string();
+    let other = Sidecar::of(binary, "0", folders[1].path(), &store, ACCOUNTS);
+    for (name, addresses) in [("TCP", [&this.address, &other.address]), ("unix socket", [&this.socket, &other.socket])]
+    {
+        let [own, others, ratio] = cpu_of([(&this, addresses[0]), (&other, addresses[1])]);
+        println!("check over {name}, saturated: {own:.2} us by this build, {others:.2} us by the other, {ratio:.2}x");
+    }
+}
+
+/// CPU microseconds per request of two sidecars that are saturated in turn at these addresses, and the ratio of the first to
+/// the second.
+fn cpu_of(sidecars: [(&Sidecar, &str); 2]) -> [f64; 3] {
+    let mut figures = [(); 2].map(|()| Vec::new());
+    for round in 0..ROUNDS {
+        for offset in 0..2 {
+            let turn = (round + offset) % 2;
+            let (sidecar, address) = sidecars[turn];
+            figures[turn].push(cpu_per_request(&sidecar.process, &sidecar.keys, address, SATURATED));
+        }
+    }
+    let [first, second] = figures;
+    let ratios = first.iter().zip(&second).map(|(first, second)| first / second).collect();
+    [median(first), median(second), median(ratios)]
+}
+
+fn cpu_per_request(server: &Process, keys: &[String], address: &str, pace: Pace) -> f64 {
+    run(server, keys, address, pace).0
 }
 
 /// CPU microseconds per request, and the 99th percentile of latency in microseconds.
-fn run(server: &Process, keys: &[String], target: &Target, pace: Pace) -> (f64, f64) {
+fn run(server: &Process, keys: &[String], address: &str, pace: Pace) -> (f64, f64) {
     let template = Template::new(&keys[0]);
     let keys: Vec<String> = keys.to_vec();
     let count = keys.len() as u64;
     let plan = Plan {
-        target: target.address.clone(),
+        target: address.to_owned(),
         path: "/envoy.service.auth.v3.Authorization/Check",
         headers: vec![("te", "trailers".to_owned()), ("content-type", "application/grpc".to_owned())],
         connections: 4,
@@ -115,7 +129,7 @@ fn run(server: &Process, keys: &[String], target: &Target, pace: Pace) -> (f64, 
     };
     let (mut before, mut after) = (Duration::ZERO, Duration::ZERO);
     let seen = load::run(plan, || before = server.cpu(), || after = server.cpu());
-    assert!(seen.wrong == 0, "{}: {} of {} answers were not OK", target.name, seen.wrong, seen.answered);
+    assert!(seen.wrong == 0, "{address}: {} of {} answers were not OK", seen.wrong, seen.answered);
     ((after - before).as_secs_f64() * 1e6 / seen.answered as f64, seen.quantile_us(0.99))
 }
 
