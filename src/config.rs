@@ -49,6 +49,8 @@ pub struct Settings {
     /// `None` where the cashier has nobody to call.
     pub cashier: Option<CashierSettings>,
     pub round: RoundSettings,
+    /// `None` where this process audits nothing.
+    pub audit_every: Option<Duration>,
     pub ledger: LedgerSettings,
     pub workers: usize,
     pub drain: Duration,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::reconcile::embedded::{self, OpenError};
 use crate::reconcile::redis::{Address, Redis};
-use crate::reconcile::store::{Audited, Rules, StoreError};
+use crate::reconcile::store::{Audited, Rules, Store as _, StoreError};
 
 /// Prove that what every account has lent and used is what its records say; repairs nothing.
 ///

@@ -43,6 +43,7 @@ pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
     let gate = gate(check, section(reader, &mut top, "emergency"));
     let cashier = cashier(section(reader, &mut top, "cashier"));
     let round = round(section(reader, &mut top, "round"));
+    let audit_every = audit_every(section(reader, &mut top, "audit"));
     let hold = section(reader, &mut top, "hold");
     let sync_every = round.map_or(Duration::ZERO, |round| round.every);
     let workers = workers(&top.optional("workers"));
@@ -60,6 +61,7 @@ pub fn read(reader: &Reader, table: Table, demo: bool) -> Option<Settings> {
         gate: gate?,
         cashier: cashier?,
         round: round?,
+        audit_every,
         ledger: ledger?,
         workers: workers?,
         drain: drain?,
@@ -313,6 +315,12 @@ fn round(mut fields: Fields<'_>) -> Option<RoundSettings> {
     let every = fields.required("every").duration(Duration::from_millis(10)..=Duration::from_secs(10));
     fields.end();
     Some(RoundSettings { every: every?, ..RoundSettings::default() })
+}
+
+fn audit_every(mut fields: Fields<'_>) -> Option<Duration> {
+    let every = fields.optional("every").duration(Duration::from_secs(1)..=DAY.saturating_mul(30));
+    fields.end();
+    every
 }
 
 fn ledger(

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::store::{
-    AccountRecord, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Store, StoreError, UserRecord,
+    AccountRecord, Audited, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Store, StoreError,
+    UserRecord,
 };
 use crate::decision::catalogue::FIREWORKS_2026_10;
 use crate::decision::terms::Terms;
@@ -114,6 +115,9 @@ impl Store for Away {
         away()
     }
     fn history(&self, _: Arc<str>, _: Page) -> Pending<'_, History> {
+        away()
+    }
+    fn audit(&self) -> Pending<'_, Audited> {
         away()
     }
     fn events(&self, _: u64, _: usize) -> Pending<'_, Vec<(u64, Event)>> {

@@ -22,6 +22,7 @@ use store::{Heard, Store, StoreError};
 use waiting::Waiting;
 
 pub mod accounts;
+pub mod auditor;
 pub mod checkup;
 pub mod embedded;
 pub mod keys;

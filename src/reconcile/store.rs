@@ -281,6 +281,8 @@ pub trait Store: Send + Sync {
     fn revoke_key(&self, account: Arc<str>, id: String) -> Pending<'_, KeyDigest>;
     /// Lines of an account's history, after those that are due were written.
     fn history(&self, account: Arc<str>, page: Page) -> Pending<'_, History>;
+    /// Compares the sums of every account with its records and its history. Changes nothing; accounts may be in use.
+    fn audit(&self) -> Pending<'_, Audited>;
     /// Events in order, after `after`, at most `max`.
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>>;
 }

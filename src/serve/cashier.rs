@@ -18,7 +18,7 @@ use tollgate::reconcile::store::Store;
 use tollgate::telemetry;
 use tollgate::transport::http::{Pages, Unready, serve_http};
 
-use super::rooms::{install_metrics, reach, spawn_upkeep};
+use super::rooms::{install_metrics, reach, spawn_auditor, spawn_upkeep};
 use super::{Failure, Signals, ports, until};
 use crate::background;
 
@@ -67,7 +67,7 @@ async fn run(
     let http = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
     let store: Arc<dyn Store> = outbox.clone();
-    let checkup = Arc::new(Checkup::new(store, Clock));
+    let checkup = Arc::new(Checkup::new(store.clone(), Clock));
     let (mut fitness, stop_looking) = (checkup.fitness(), until(stopped.clone()));
     tokio::spawn(async move { checkup.run(stop_looking).await });
     let (ready, unready) = watch::channel::<Unready>(Some("starting".into()));
@@ -75,6 +75,7 @@ async fn run(
     let pages = Pages { metrics: metrics.clone(), ready: unready, warnings };
     tokio::spawn(serve_http(pages, listener, until(stopped.clone())));
     spawn_upkeep(metrics);
+    spawn_auditor(store, settings.audit_every, &stopped);
     let (payments, alerts) = (hooks.payments.clone(), hooks.alerts.clone());
     // Sidecars hear of changes from the store.
     let cashier = Arc::new(cashier::Cashier::new(outbox, hooks, Clock, |_| {})?);

@@ -13,7 +13,6 @@ use tollgate::config::{Settings, StoreAt};
 use tollgate::gate::{Gate, GateParts};
 use tollgate::ledger::Ledger;
 use tollgate::pool::{PoolRules, RateRules, SessionId};
-use tollgate::reconcile::Rounds;
 use tollgate::reconcile::accounts::Accounts;
 use tollgate::reconcile::checkup::Checkup;
 use tollgate::reconcile::embedded::Embedded;
@@ -21,6 +20,7 @@ use tollgate::reconcile::keys::{KeySettings, Keys};
 use tollgate::reconcile::outbox::Outbox;
 use tollgate::reconcile::redis::Redis;
 use tollgate::reconcile::store::{Rules, Store};
+use tollgate::reconcile::{Rounds, auditor};
 use tollgate::telemetry;
 use tollgate::transport::accounts::Operators;
 use tollgate::transport::serve::{Health, Listener, ServeError, serve_accounts, serve_main};
@@ -42,6 +42,8 @@ pub struct Rooms {
     wire: Arc<Wire>,
     /// Where the store is a file, which nobody else can open.
     cashier: Option<Arc<Cashier>>,
+    store: Arc<dyn Store>,
+    audit_every: Option<Duration>,
     pub metrics: PrometheusHandle,
 }
 
@@ -58,7 +60,7 @@ impl Rooms {
         let checkup = Arc::new(Checkup::new(store.clone(), Clock));
         let keys = Arc::new(Keys::new(store.clone(), Clock, key_settings));
         let accounts = Arc::new(Accounts {
-            store,
+            store: store.clone(),
             catalogue: catalogue.clone(),
             ledger: ledger.clone(),
             rounds: rounds.clone(),
@@ -74,10 +76,11 @@ impl Rooms {
         let parts = GateParts { ledger, rounds: rounds.clone(), keys: keys.clone(), catalogue, session, clock: Clock };
         let gate = Arc::new(Gate::new(parts, settings.gate));
         let wire = Arc::new(Wire::new(gate, settings.transport.clone()));
-        Ok(Self { rounds, checkup, keys, accounts, wire, cashier, metrics })
+        let audit_every = settings.audit_every;
+        Ok(Self { rounds, checkup, keys, accounts, wire, cashier, store, audit_every, metrics })
     }
 
-    /// Rounds, key look-ups and the upkeep of histograms, until `stop`; returns the rounds, which are waited for.
+    /// Rounds, key look-ups, audits and the upkeep of histograms, until `stop`; returns the rounds, which are waited for.
     pub fn spawn_loops(&self, stop: &watch::Receiver<bool>) -> JoinHandle<()> {
         let (keys, stopped) = (self.keys.clone(), until(stop.clone()));
         tokio::spawn(async move { keys.run(stopped).await });
@@ -85,6 +88,7 @@ impl Rooms {
         tokio::spawn(async move { checkup.run(stopped).await });
         let (rounds, keys, stopped) = (self.rounds.clone(), self.keys.clone(), until(stop.clone()));
         tokio::spawn(async move { rounds.follow(&keys, stopped).await });
+        spawn_auditor(self.store.clone(), self.audit_every, stop);
         spawn_upkeep(self.metrics.clone());
         let (rounds, stopped) = (self.rounds.clone(), until(stop.clone()));
         self.rounds.nudge();
@@ -150,6 +154,14 @@ fn new_cashier(
     let accounts = accounts.clone();
     let cashier = Cashier::new(outbox, cashier, Clock, move |account| accounts.changed(account))?;
     Ok(Some(Arc::new(cashier)))
+}
+
+/// Audits the store `every` so often, if at all, until `stop`.
+pub fn spawn_auditor(store: Arc<dyn Store>, every: Option<Duration>, stop: &watch::Receiver<bool>) {
+    if let Some(every) = every {
+        let stopped = until(stop.clone());
+        tokio::spawn(async move { auditor::run(&*store, every, Clock, stopped).await });
+    }
 }
 
 /// Histograms are kept short, for ever.

@@ -52,6 +52,43 @@ async fn a_server_is_audited_while_it_is_in_use() {
     assert_eq!((&json["accounts"], &json["drifted"][0]["account"]), (&2.into(), &"acme".into()));
 }
 
+/// Waits until a metric has this value.
+async fn tells(sidecar: &Sidecar, metric: &str, value: &str) {
+    let what = format!("{metric} to be {value}");
+    eventually(&what, async || (sidecar.labelled(metric).await.to_string() == value).then_some(())).await;
+}
+
+/// While it is in use, by the process that has it open.
+#[tokio::test]
+async fn a_file_is_audited_by_its_sidecar() {
+    let sidecar = Sidecar::with("audit.every = \"1s\"").await;
+    sidecar.account("acme", payer(), "10").await;
+    spend(&sidecar, "acme", "r1").await;
+    tells(&sidecar, "tollgate_audit_accounts", "1").await;
+    tells(&sidecar, "tollgate_audit_drifted", "0").await;
+}
+
+#[tokio::test]
+async fn what_does_not_come_out_is_a_metric_until_it_does() {
+    let redis = Redis::start().await;
+    let sidecar = Sidecar::on_with(&redis.url(), "audit.every = \"1s\"").await;
+    for account in ["acme", "other"] {
+        sidecar.account(account, payer(), "10").await;
+    }
+    tells(&sidecar, "tollgate_audit_accounts", "2").await;
+    tells(&sidecar, "tollgate_audit_drifted", "0").await;
+
+    let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:h:acme").await).expect("names");
+    redis.say(&format!("RENAME {} away", found[0])).await;
+    tells(&sidecar, "tollgate_audit_drifted", "1").await;
+    redis.say(&format!("RENAME away {}", found[0])).await;
+    tells(&sidecar, "tollgate_audit_drifted", "0").await;
+
+    let last = sidecar.metric("tollgate_audit_last_success_timestamp_seconds").await;
+    let (now, _): (u32, u32) = redis.ask("TIME").await;
+    assert!((f64::from(now) - last).abs() < 60.0, "{last} is no time of today");
+}
+
 #[test]
 fn what_cannot_be_asked_is_said() {
     for store in ["redis://127.0.0.1:1", "http://127.0.0.1"] {

@@ -246,6 +246,10 @@ impl Store for Embedded {
         })
     }
 
+    fn audit(&self) -> Pending<'_, Audited> {
+        self.step(|inner| inner.look_up(accounts::audit))
+    }
+
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {
         self.step(move |inner| inner.look_up(|database| accounts::events(database, after, max)))
     }

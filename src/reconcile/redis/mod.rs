@@ -91,12 +91,6 @@ impl Redis {
         }
     }
 
-    /// Compares the sums of every account with its records. Changes nothing; each account is read in one step, so it may be
-    /// in use.
-    pub async fn audit(&self) -> Result<Audited, StoreError> {
-        audit::audit(self).await
-    }
-
     /// Tells every sidecar of a change. Where that is lost, they hear of it with their next sync of the account, or when they
     /// look the key up again.
     async fn publish(&self, change: Heard<'_>) {
@@ -212,6 +206,11 @@ impl Store for Redis {
 
     fn history(&self, account: Arc<str>, page: Page) -> Pending<'_, History> {
         Box::pin(history::page(self, account, page))
+    }
+
+    /// Each account is read in one step.
+    fn audit(&self) -> Pending<'_, Audited> {
+        Box::pin(audit::audit(self))
     }
 
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {
