@@ -36,7 +36,7 @@ pub const POOL_AGE_SECONDS: &str = "tollgate_pool_age_seconds";
 pub const STORE_FAULT: &str = "tollgate_store_fault";
 pub const AUDIT_ACCOUNTS: &str = "tollgate_audit_accounts";
 pub const AUDIT_DRIFTED: &str = "tollgate_audit_drifted";
-pub const AUDIT_TIME: &str = "tollgate_audit_last_success_timestamp_seconds";
+pub const AUDIT_LAST_SUCCESS_SECONDS: &str = "tollgate_audit_last_success_timestamp_seconds";
 pub const KEYS_UNKNOWN: &str = "tollgate_keys_unknown_total";
 pub const KEY_LOOKUPS_REFUSED: &str = "tollgate_key_lookups_refused_total";
 /// Label: `outcome` (`bought`, `declined`, `unknown`).
@@ -85,7 +85,11 @@ pub fn describe() {
     describe_gauge!(STORE_FAULT, "1 where this is wrong with the store; the log says what to do about it.");
     describe_gauge!(AUDIT_ACCOUNTS, "Accounts and users with a cap whose books the last audit looked at.");
     describe_gauge!(AUDIT_DRIFTED, "Those of them whose books did not come out; the log names them.");
-    describe_gauge!(AUDIT_TIME, Unit::Seconds, "When the last audit that reached every account ended, in Unix time.");
+    describe_gauge!(
+        AUDIT_LAST_SUCCESS_SECONDS,
+        Unit::Seconds,
+        "When the last audit that reached every account ended, in Unix time."
+    );
     describe_counter!(KEYS_UNKNOWN, "API keys presented that belong to nobody.");
     describe_counter!(PURCHASES, "Purchases that the payment webhook was asked for, by what it answered.");
     describe_gauge!(PURCHASES_WAITING, "Accounts whose auto top-up is under way or will be tried again.");

@@ -88,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("wire.asks_max", Kind::Whole, "65536", "Checks under way at once; above it the answer is `overloaded`"),
     setting("wire.call_life", Kind::Duration, "5s", "The longest that a call to the accounts port takes"),
     setting("round.every", Kind::Duration, "200ms", "How often usage is reported to the store and leases are renewed"),
-    setting("audit.every", Kind::Duration, "", "How often this process audits the books of all accounts; one process of a fleet suffices; never if not set"),
+    setting("audit.every", Kind::Duration, "", "From one audit of all accounts' books by this process to the next; one process of a fleet suffices; never if not set"),
     setting("hold.life", Kind::Duration, "5m", "How long a hold lives without a sign of life, where the request does not say"),
     setting("hold.life_max", Kind::Duration, "1h", "The longest silence that a request may ask for"),
     setting("hold.ended_keep", Kind::Duration, "15m", "How long ended holds are remembered, so that a repeated settle gets its first answer"),

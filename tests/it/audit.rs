@@ -52,10 +52,17 @@ async fn a_server_is_audited_while_it_is_in_use() {
     assert_eq!((&json["accounts"], &json["drifted"][0]["account"]), (&2.into(), &"acme".into()));
 }
 
-/// Waits until a metric has this value.
-async fn tells(sidecar: &Sidecar, metric: &str, value: &str) {
-    let what = format!("{metric} to be {value}");
-    eventually(&what, async || (sidecar.labelled(metric).await.to_string() == value).then_some(())).await;
+const LAST_SUCCESS: &str = "tollgate_audit_last_success_timestamp_seconds";
+
+/// How many accounts an audit looked at that began after this was asked, and how many do not come out.
+async fn audited(sidecar: &Sidecar) -> [String; 2] {
+    // One may be under way, so the one after it counts.
+    for _ in 0..2 {
+        let before = sidecar.labelled(LAST_SUCCESS).await;
+        eventually("an audit", async || (sidecar.labelled(LAST_SUCCESS).await > before).then_some(())).await;
+    }
+    [sidecar.metric("tollgate_audit_accounts").await, sidecar.metric("tollgate_audit_drifted").await]
+        .map(|count| count.to_string())
 }
 
 /// While it is in use, by the process that has it open.
@@ -64,8 +71,8 @@ async fn a_file_is_audited_by_its_sidecar() {
     let sidecar = Sidecar::with("audit.every = \"1s\"").await;
     sidecar.account("acme", payer(), "10").await;
     spend(&sidecar, "acme", "r1").await;
-    tells(&sidecar, "tollgate_audit_accounts", "1").await;
-    tells(&sidecar, "tollgate_audit_drifted", "0").await;
+    eventually("usage told", async || (sidecar.look_up("acme").await.used == "0.00021").then_some(())).await;
+    assert_eq!(audited(&sidecar).await, ["1", "0"]);
 }
 
 #[tokio::test]
@@ -75,18 +82,33 @@ async fn what_does_not_come_out_is_a_metric_until_it_does() {
     for account in ["acme", "other"] {
         sidecar.account(account, payer(), "10").await;
     }
-    tells(&sidecar, "tollgate_audit_accounts", "2").await;
-    tells(&sidecar, "tollgate_audit_drifted", "0").await;
+    assert_eq!(audited(&sidecar).await, ["2", "0"]);
+    let last = sidecar.metric(LAST_SUCCESS).await;
+    let (now, _): (u32, u32) = redis.ask("TIME").await;
+    assert!((f64::from(now) - last).abs() < 60.0, "{last} is no time of today");
 
     let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:h:acme").await).expect("names");
     redis.say(&format!("RENAME {} away", found[0])).await;
-    tells(&sidecar, "tollgate_audit_drifted", "1").await;
+    assert_eq!(audited(&sidecar).await, ["2", "1"]);
     redis.say(&format!("RENAME away {}", found[0])).await;
-    tells(&sidecar, "tollgate_audit_drifted", "0").await;
+    assert_eq!(audited(&sidecar).await, ["2", "0"]);
+}
 
-    let last = sidecar.metric("tollgate_audit_last_success_timestamp_seconds").await;
-    let (now, _): (u32, u32) = redis.ask("TIME").await;
-    assert!((f64::from(now) - last).abs() < 60.0, "{last} is no time of today");
+/// An account that no script can read is found as well, and does not hide the others.
+#[tokio::test]
+async fn what_cannot_be_read_does_not_come_out_either() {
+    let redis = Redis::start().await;
+    let sidecar = Sidecar::on(&redis.url()).await;
+    for account in ["acme", "broken", "other"] {
+        sidecar.account(account, payer(), "10").await;
+    }
+    let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:a:broken").await).expect("names");
+    redis.say(&format!("DEL {}", found[0])).await;
+    redis.say(&format!("RPUSH {} rubbish", found[0])).await;
+    let (code, said) = audit(&redis.url());
+    assert_eq!(code, 3, "{said}");
+    assert!(said.starts_with("broken: ") && said.contains("WRONGTYPE"), "{said}");
+    assert!(said.ends_with("\n3 accounts, 1 with drift\n"), "{said}");
 }
 
 #[test]

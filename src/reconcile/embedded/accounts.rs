@@ -1,21 +1,20 @@
-//! Accounts in the file: created, configured, listed and audited.
+//! Accounts in the file: created, configured and listed.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase};
 
-use super::file::{ACCOUNTS, EVENTS, HISTORY, USERS, failed};
-use super::history;
+use super::file::{ACCOUNTS, EVENTS, USERS, failed};
 use super::outbox::look_at;
 use super::records::decode;
 use super::state::{Kept, State};
 use crate::clock::{Now, UnixMs};
 use crate::decision::terms::Terms;
 use crate::pool::message::Event;
-use crate::pool::{Pool, Summary, pool_of_user, user_in, user_of};
-use crate::reconcile::store::{AccountRecord, Audited, Leased, Rules, StoreError, UserRecord};
+use crate::pool::{Pool, Summary, pool_of_user, user_in};
+use crate::reconcile::store::{AccountRecord, Leased, Rules, StoreError, UserRecord};
 
 pub(super) fn create(
     state: &mut State,
@@ -95,30 +94,6 @@ pub(super) fn users(
         listed.push(UserRecord::of(user.into(), &record(pool.summary(time))));
     }
     Ok(listed)
-}
-
-/// Compares the sums of every account with its records and its history.
-pub(super) fn audit(database: &Database) -> Result<Audited, StoreError> {
-    let read = database.begin_read().map_err(failed)?;
-    let accounts = read.open_table(ACCOUNTS).map_err(failed)?;
-    let users = read.open_table(USERS).map_err(failed)?;
-    let entries = read.open_table(HISTORY).map_err(failed)?;
-    let mut audited = Audited::default();
-    for row in accounts.iter().map_err(failed)?.chain(users.iter().map_err(failed)?) {
-        let (account, pool) = row.map_err(failed)?;
-        let count = if user_of(account.value()).is_some() { &mut audited.users } else { &mut audited.accounts };
-        *count += 1;
-        let wrong = match decode::<Pool>(pool.value(), account.value()) {
-            Ok(pool) => match (pool.audit(), history::sums(&entries, account.value())) {
-                (Err(drift), _) => Some(drift.to_string()),
-                (Ok(_), Err(error)) => Some(error.to_string()),
-                (Ok(_), Ok(sums)) => sums.drift(pool.history_sums()).map(|drift| drift.to_string()),
-            },
-            Err(error) => Some(error.to_string()),
-        };
-        audited.drifted.extend(wrong.map(|wrong| (account.value().into(), wrong)));
-    }
-    Ok(audited)
 }
 
 pub(super) fn configure(

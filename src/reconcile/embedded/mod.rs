@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use redb::Database;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
+use super::auditor;
 use super::outbox::{Outbox, Take, Taken};
 use super::store::{
     AccountRecord, Audited, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Rules, Store, StoreError,
@@ -21,10 +23,12 @@ use crate::clock::Now;
 use crate::decision::terms::Terms;
 use crate::pool::message::{Event, StepProposal};
 use crate::pool::{Message, Reply};
+use audit::{AT_ONCE, Walk};
 use file::Missing;
 use state::State;
 
 mod accounts;
+mod audit;
 mod credits;
 mod file;
 mod history;
@@ -45,7 +49,10 @@ pub use file::OpenError;
 /// The file must be there, and no process may have it open.
 pub fn audit(path: &Path) -> Result<Audited, OpenError> {
     let database = file::open(path, Missing::Refuse)?;
-    accounts::audit(&database).map_err(|error| OpenError::Damaged { path: path.into(), detail: error.to_string() })
+    let damaged = |error: StoreError| OpenError::Damaged { path: path.into(), detail: error.to_string() };
+    let mut walk = Walk::default();
+    while walk.go_on(&database, AT_ONCE).map_err(damaged)? {}
+    Ok(walk.found)
 }
 
 /// A store in one file, locked by this process.
@@ -246,8 +253,21 @@ impl Store for Embedded {
         })
     }
 
+    /// Some accounts at a time, so that the file can be closed in between, or opened again.
     fn audit(&self) -> Pending<'_, Audited> {
-        self.step(|inner| inner.look_up(accounts::audit))
+        Box::pin(async {
+            let mut walk = Walk::default();
+            loop {
+                let began = Instant::now();
+                let went = |inner: &Inner| inner.look_up(|database| Ok((walk.go_on(database, AT_ONCE)?, walk)));
+                let (is_more, gone) = self.step(went).await?;
+                if !is_more {
+                    return Ok(gone.found);
+                }
+                walk = gone;
+                auditor::pause(began).await;
+            }
+        })
     }
 
     fn events(&self, after: u64, max: usize) -> Pending<'_, Vec<(u64, Event)>> {

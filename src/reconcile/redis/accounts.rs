@@ -91,8 +91,18 @@ pub(super) async fn user_names(
     after: &str,
     max: usize,
 ) -> Result<Vec<Arc<str>>, StoreError> {
+    listed(store.run(ask_user_names(store, account, after, max)).await?)
+}
+
+/// The call that asks for them.
+pub(super) fn ask_user_names<'a>(store: &'a Redis, account: &str, after: &str, max: usize) -> Call<'a> {
     let args = arguments([after, &max.to_string(), &format!("u:{account}")]);
-    values(store.run(store.call(&store.scripts.names, account, args)).await?)?.map(|value| name(&value)).collect()
+    store.call(&store.scripts.names, account, args)
+}
+
+/// What a call for names answered.
+pub(super) fn listed(answer: Value) -> Result<Vec<Arc<str>>, StoreError> {
+    values(answer)?.map(|value| name(&value)).collect()
 }
 
 pub(super) async fn configure(

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use redis::Value;
+use tokio::time::Instant;
 
-use super::accounts::{arguments, refused, user_names};
-use super::answer::{Answer, list as values, name, text};
+use super::accounts::{arguments, ask_user_names, listed, refused, user_names};
+use super::answer::{Answer, list as values, text};
 use super::layout::BUCKETS;
 use super::packed::Numbers;
 use super::state::Kept;
 use super::{Call, Redis, history};
 use crate::decision::Credit;
 use crate::pool::{Drift, SessionId, Sums, pool_of_user, user_of};
+use crate::reconcile::auditor;
 use crate::reconcile::store::{Audited, StoreError};
 
-/// Accounts that are read in one pipeline.
-const ACCOUNTS_MAX: usize = 100;
+/// Accounts that are named in one answer.
+const NAMES_MAX: usize = 1_000;
+/// Accounts that are read in one pipeline: rounds wait behind it, and histories may be long.
+const ACCOUNTS_MAX: usize = 20;
 
 /// What a record has to say to the sums.
 struct Share {
@@ -32,13 +36,11 @@ pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
     for bucket in 0..BUCKETS {
         let mut after = Arc::from("");
         loop {
-            let accounts = names(store, bucket, &after).await?;
-            audit_some(store, &accounts, &mut audited).await?;
-            for account in &accounts {
-                audit_users(store, account, &mut audited).await?;
-            }
+            let accounts = account_names(store, bucket, &after).await?;
+            audit_all(store, &accounts, &mut audited).await?;
+            audit_users(store, &accounts, &mut audited).await?;
             match accounts.last() {
-                Some(last) if accounts.len() == ACCOUNTS_MAX => after = Arc::clone(last),
+                Some(last) if accounts.len() == NAMES_MAX => after = Arc::clone(last),
                 Some(_) | None => break,
             }
         }
@@ -48,24 +50,35 @@ pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
 }
 
 /// The first names of a bucket after `after`.
-async fn names(store: &Redis, bucket: u16, after: &str) -> Result<Vec<Arc<str>>, StoreError> {
-    let args = arguments([after, &ACCOUNTS_MAX.to_string(), "names"]);
+async fn account_names(store: &Redis, bucket: u16, after: &str) -> Result<Vec<Arc<str>>, StoreError> {
+    let args = arguments([after, &NAMES_MAX.to_string(), "names"]);
     let names = Call { script: &store.scripts.names, keys: vec![store.layout.bucket(bucket)], args };
-    values(store.run(names).await?)?.map(|value| name(&value)).collect()
+    listed(store.run(names).await?)
 }
 
-/// As for accounts: some users of one at a time.
-async fn audit_users(store: &Redis, account: &str, audited: &mut Audited) -> Result<(), StoreError> {
-    let mut after = Arc::from("");
-    loop {
-        let users = user_names(store, account, &after, ACCOUNTS_MAX).await?;
-        let pools: Vec<Arc<str>> = users.iter().map(|user| pool_of_user(account, user).into()).collect();
-        audit_some(store, &pools, audited).await?;
-        match users.last() {
-            Some(last) if users.len() == ACCOUNTS_MAX => after = Arc::clone(last),
-            Some(_) | None => return Ok(()),
+/// The same of their users. Hardly any account has some, so all are asked for them together.
+async fn audit_users(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
+    for some in accounts.chunks(ACCOUNTS_MAX) {
+        let calls: Vec<Call<'_>> = some.iter().map(|account| ask_user_names(store, account, "", NAMES_MAX)).collect();
+        for (account, answer) in some.iter().zip(store.connection.run(&calls).await?) {
+            let mut users = listed(answer)?;
+            while let Some(last) = users.last() {
+                let pools: Vec<Arc<str>> = users.iter().map(|user| pool_of_user(account, user).into()).collect();
+                audit_all(store, &pools, audited).await?;
+                users = user_names(store, account, last, NAMES_MAX).await?;
+            }
         }
     }
+    Ok(())
+}
+
+async fn audit_all(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
+    for some in accounts.chunks(ACCOUNTS_MAX) {
+        let began = Instant::now();
+        audit_some(store, some, audited).await?;
+        auditor::pause(began).await;
+    }
+    Ok(())
 }
 
 async fn audit_some(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
@@ -73,16 +86,15 @@ async fn audit_some(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited)
     let calls: Vec<Call<'_>> = accounts.iter().map(look_up).collect();
     for (account, answer) in accounts.iter().zip(store.connection.run(&calls).await?) {
         let is_user = user_of(account).is_some();
-        let count = if is_user { &mut audited.users } else { &mut audited.accounts };
-        *count += 1;
         let wrong = match drift_of(account, answer) {
-            Ok(None) => continue,
             // A user's keys may be gone while its name is not.
             Err(StoreError::NoSuchAccount(_)) if is_user => continue,
-            Ok(Some(drift)) => drift.to_string(),
-            Err(error) => error.to_string(),
+            Ok(drift) => drift.map(|drift| drift.to_string()),
+            Err(error) => Some(error.to_string()),
         };
-        audited.drifted.push((Arc::clone(account), wrong));
+        let count = if is_user { &mut audited.users } else { &mut audited.accounts };
+        *count += 1;
+        audited.drifted.extend(wrong.map(|wrong| (Arc::clone(account), wrong)));
     }
     Ok(())
 }
