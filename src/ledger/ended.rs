@@ -46,23 +46,23 @@ impl Row {
         self.row.get_mut(place).map(|remembered| (&mut remembered.past, late))
     }
 
-    /// Puts a hold at the end of the row.
+    /// Puts a hold at the end of the row. Its `hash` is what `hash_of` tells for its key; that one is for all the others.
     pub(super) fn push(
         &mut self,
-        key: HoldKey,
+        (key, hash): (HoldKey, u64),
         (past, expired): (Past, Option<Late>),
         until: Time,
-        hash: impl Fn(&HoldKey) -> u64,
+        hash_of: impl Fn(&HoldKey) -> u64,
     ) {
         let length = u32::try_from(self.row.len()).unwrap_or(u32::MAX);
         let mut count = self.first.saturating_add(length);
         if count > NUMBER_MAX || self.chains.is_crowded(self.row.len()) {
-            count = self.chain_anew(&hash);
+            count = self.chain_anew(&hash_of);
         }
         if expired.is_some() {
             self.expired.push_back((count, expired));
         }
-        let before = self.chains.push(hash(&key), count, |count| count >= self.first);
+        let before = self.chains.push(hash, count, |count| count >= self.first);
         self.row.push_back(Remembered { until, key, before, past });
     }
 
@@ -87,7 +87,7 @@ impl Row {
     }
 
     /// Counts from 1 again, with chains for more; returns the count of the next.
-    fn chain_anew(&mut self, hash: &impl Fn(&HoldKey) -> u64) -> u32 {
+    fn chain_anew(&mut self, hash_of: &impl Fn(&HoldKey) -> u64) -> u32 {
         self.chains.clear(self.row.len());
         for (count, _) in &mut self.expired {
             *count = count.saturating_sub(self.first).saturating_add(1);
@@ -95,7 +95,7 @@ impl Row {
         self.first = 1;
         let mut count = self.first;
         for remembered in &mut self.row {
-            remembered.before = self.chains.push(hash(&remembered.key), count, |_| true);
+            remembered.before = self.chains.push(hash_of(&remembered.key), count, |_| true);
             count = count.saturating_add(1);
         }
         count

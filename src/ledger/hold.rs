@@ -330,9 +330,8 @@ pub(super) fn check_usage(catalogue: &Catalogue, usage: Usage) -> Result<(), Hol
     if usage.cached > usage.prompt {
         return Err(HoldError::CachedAbovePrompt);
     }
-    let context_max = catalogue.models.iter().map(|model| model.context_tokens).max().unwrap_or(0);
-    let generated_max = context_max.saturating_mul(u64::from(catalogue.admission.n_max.max(1)));
-    if usage.prompt > context_max || usage.generated > generated_max {
+    let (prompt_max, generated_max) = catalogue.tokens_max();
+    if usage.prompt > prompt_max || usage.generated > generated_max {
         return Err(HoldError::TooLarge);
     }
     Ok(())

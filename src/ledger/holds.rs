@@ -137,7 +137,7 @@ impl Holds {
     /// Puts a hold that ended at the end of the row.
     pub(super) fn remember(&mut self, sought: &Sought, past: (Past, Option<Late>), until: Time) {
         let hasher = &self.hasher;
-        self.ended.push(sought.key, past, until, |key| hasher.hash_one(key));
+        self.ended.push((sought.key, sought.hash), past, until, |key| hasher.hash_one(key));
     }
 
     /// When the ended hold that goes first is forgotten.

@@ -35,6 +35,8 @@ pub struct Catalogue {
     pub admission: AdmissionRule,
     pub lease: LeaseRule,
     pub starter_credit: Credit,
+    /// The longest context of all `models`.
+    context_tokens_max: u64,
     /// Model names, sorted, with their place in `models`.
     pub(super) by_name: hashbrown::HashMap<Box<str>, ModelId, foldhash::fast::RandomState>,
 }
@@ -167,6 +169,12 @@ impl Catalogue {
 
     pub fn model_id(&self, name: &str) -> Option<ModelId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The most prompt tokens that a request can have, and the most generated ones, whatever its model.
+    pub fn tokens_max(&self) -> (u64, u64) {
+        let most = self.context_tokens_max;
+        (most, most.saturating_mul(u64::from(self.admission.n_max.max(1))))
     }
 
     pub fn model(&self, id: ModelId) -> Option<&Model> {

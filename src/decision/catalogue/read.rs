@@ -43,6 +43,7 @@ fn whole_file(mut file: Fields<'_>) -> Option<Catalogue> {
     let names = models.iter().zip(0_u16..).map(|(model, index)| (model.name.clone(), ModelId(index)));
     Some(Catalogue {
         name: name?.into(),
+        context_tokens_max: models.iter().map(|model| model.context_tokens).max().unwrap_or(0),
         by_name: names.collect(),
         models,
         tiers,

@@ -40,7 +40,7 @@ fn ended_holds_are_found_until_they_are_forgotten() {
     let mut row = Row::new();
     for number in 0..200 {
         let (past, late) = ended(End::Expired);
-        row.push(key(number), (past, Some(late)), UNTIL, hash);
+        row.push((key(number), hash(&key(number))), (past, Some(late)), UNTIL, hash);
         if number % 3 == 0 {
             row.forget_oldest();
         }
@@ -61,7 +61,7 @@ fn ended_holds_are_found_when_their_counts_begin_again() {
     let hash = |sought: &HoldKey| if *sought == key(most - 1) { 3 } else { 4 };
     let mut row = Row::new();
     for number in 0..most + 10 {
-        row.push(key(number), (ended(End::Settled).0, None), UNTIL, hash);
+        row.push((key(number), hash(&key(number))), (ended(End::Settled).0, None), UNTIL, hash);
         if number >= 20 {
             row.forget_oldest();
         }
