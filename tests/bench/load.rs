@@ -121,6 +121,8 @@ async fn open(run: std::rc::Rc<Run>, connections: Vec<SendRequest<Bytes>>, rate:
     for (number, connection) in (0_u64..).zip(connections.iter().cycle()) {
         let due = began + Duration::from_nanos(gap_nanos * number);
         while Instant::now() < due || Arc::strong_count(&in_flight) > 4_096 {
+            // Another load on this core has its turn too, and not only after a slice of time.
+            std::thread::yield_now();
             tokio::task::yield_now().await;
         }
         let (run, connection, token) = (run.clone(), connection.clone(), in_flight.clone());

@@ -70,8 +70,14 @@ pub fn accepts(target: &str) -> bool {
 
 /// A loopback address that is free now.
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").to_string()
+    let [address] = free_addresses();
+    address
+}
+
+/// As many different ones.
+pub fn free_addresses<const N: usize>() -> [String; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound listener has an address").to_string())
 }
 
 /// Keeps this process on one core, so that load and server do not share one.

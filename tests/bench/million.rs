@@ -15,8 +15,8 @@ use crate::sidecar::Sidecar;
 use crate::wire::{is_admitted, unique};
 
 const ACCOUNTS: u64 = 1_000_000;
-/// First checks a second: what a server that shares two cores with the load and the sidecar can keep up with.
-const LOADING: u64 = 2_500;
+/// First checks a second: what a server that shares its core with the sidecar can keep up with.
+const LOADING: u64 = 2_000;
 /// Checks a second of accounts that are in use, at the same time.
 const KNOWN: u64 = 1_000;
 const KNOWN_ACCOUNTS: u64 = 50;
@@ -28,8 +28,20 @@ pub fn measure() {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
     let at = machine::free_address();
     let port = at.rsplit_once(':').expect("an address has a port").1;
-    let words = [program.display().to_string().as_str(), "--port", port, "--save", "", "--appendonly", "no", "--dir"]
-        .map(str::to_owned);
+    // It lets the sidecar on its core pass first, as if it were elsewhere.
+    let words = [
+        "nice",
+        "-n10",
+        program.display().to_string().as_str(),
+        "--port",
+        port,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+    ]
+    .map(str::to_owned);
     let command: Vec<String> = words.into_iter().chain([folder.path().display().to_string()]).collect();
     let server = Process::start("0", &command, &at);
     let sidecar = Sidecar::with_store("0", folder.path(), &format!("redis://{at}"), 1);
@@ -52,9 +64,9 @@ pub fn measure() {
 }
 
 fn tell(what: &str, seen: &Seen) {
-    let (p99, p999, max) = (seen.quantile_us(0.99), seen.quantile_us(0.999), seen.quantile_us(1.0));
+    let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|part| seen.quantile_us(part));
     println!(
-        "  {what}: {} checks, {} wrong, p99 {p99:.0} us, p99.9 {p999:.0} us, slowest {max:.0} us",
+        "  {what}: {} checks, {} wrong, p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, slowest {max:.0} us",
         seen.answered, seen.wrong
     );
 }

@@ -34,7 +34,7 @@ impl Sidecar {
 
     /// As [`Sidecar::start`], of another build.
     pub fn of(binary: &str, core: &str, folder: &Path, store: &str, accounts: usize) -> Self {
-        let [main, operators, http] = [(); 3].map(|()| machine::free_address());
+        let [main, operators, http] = machine::free_addresses();
         let socket = folder.join("tollgate.sock");
         let config = folder.join("tollgate.toml");
         std::fs::write(&config, configuration(&main, &operators, &http, &socket, store)).expect("a writable folder");

@@ -13,7 +13,7 @@ pub fn measure() {
     let bytes = std::fs::metadata(binary).expect("the binary was built").len();
     let millis = (0..STARTS).map(|_| {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let [main, operators, http] = [(); 3].map(|()| machine::free_address());
+        let [main, operators, http] = machine::free_addresses();
         let store = folder.path().join("store.redb").display().to_string();
         let words =
             ["serve", "--listen", &main, "--listen-accounts", &operators, "--listen-http", &http, "--store", &store];

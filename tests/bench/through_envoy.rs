@@ -27,7 +27,7 @@ pub fn measure() {
     let sidecar = Sidecar::start("0", folder.path(), ACCOUNTS);
     let baseline_address = machine::free_address();
     let baseline = baseline::start(&baseline_address);
-    let ports = [(); 3].map(|()| machine::free_address());
+    let ports = machine::free_addresses();
     let config = folder.path().join("envoy.yaml");
     std::fs::write(&config, configuration(&ports, &baseline_address, &sidecar.address)).expect("a writable folder");
     let command = [envoy.display().to_string(), "-c".to_owned(), config.display().to_string()];
