@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,22 +24,24 @@ pub(super) async fn pause(began: Instant) {
 
 /// Audits, and again `every` so long after it ended, until `stop`. Repairs nothing.
 pub async fn run(store: &dyn Store, every: Duration, clock: Clock, stop: impl Future<Output = ()>) {
-    let mut stop = pin!(stop);
-    let mut known = BTreeSet::new();
-    loop {
-        let audited = tokio::select! {
-            () = &mut stop => return,
-            audited = store.audit() => audited,
-        };
-        let pause = if audited.is_ok() { every } else { every.min(AGAIN_AFTER) };
-        match audited {
-            Ok(audited) => tell(audited, &mut known, clock),
-            Err(error) => tracing::warn!(%error, "the books could not be audited; it is tried again"),
+    let audits = async {
+        let mut known = BTreeSet::new();
+        loop {
+            match store.audit().await {
+                Ok(audited) => {
+                    tell(audited, &mut known, clock);
+                    sleep(every).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the books could not be audited; it is tried again");
+                    sleep(every.min(AGAIN_AFTER)).await;
+                }
+            }
         }
-        tokio::select! {
-            () = &mut stop => return,
-            () = sleep(pause) => {}
-        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = audits => {}
     }
 }
 

@@ -10,7 +10,7 @@ use crate::decision::terms::{Terms, Tier};
 pub use crate::pool::message::Happening;
 use crate::pool::message::{Event, StepProposal};
 pub use crate::pool::{Booking, CreditKind, Entry, Lot, Papers, Receipt};
-use crate::pool::{Message, PoolRules, RateRules, Reply};
+use crate::pool::{Drift, Message, PoolRules, RateRules, Reply, user_of};
 
 pub use crate::pool::Leased;
 
@@ -222,6 +222,22 @@ pub struct Audited {
     pub users: usize,
     /// Accounts and users whose sums are not what their records say, each with what is wrong: none, unless there is a bug or damage.
     pub drifted: Vec<(Arc<str>, String)>,
+}
+
+impl Audited {
+    /// Counts an account, or a user, that was looked at. One that is named but cannot be read does not come out either; where
+    /// the store is away, nothing is known.
+    pub(super) fn note(&mut self, account: &str, looked: Result<Option<Drift>, StoreError>) -> Result<(), StoreError> {
+        let wrong = match looked {
+            Ok(drift) => drift.map(|drift| drift.to_string()),
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            Err(error) => Some(error.to_string()),
+        };
+        let count = if user_of(account).is_some() { &mut self.users } else { &mut self.accounts };
+        *count += 1;
+        self.drifted.extend(wrong.map(|wrong| (account.into(), wrong)));
+        Ok(())
+    }
 }
 
 impl UserRecord {

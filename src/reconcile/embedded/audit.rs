@@ -2,16 +2,18 @@
 
 use std::ops::Bound;
 
-use redb::{Database, ReadTransaction, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use super::file::{ACCOUNTS, HISTORY, USERS, failed};
 use super::history;
 use super::records::decode;
-use crate::pool::Pool;
+use crate::pool::{Drift, Pool};
 use crate::reconcile::store::{Audited, StoreError};
 
 /// Accounts that are looked at in one transaction: as long as one is open, the file cannot use room again that rounds leave.
 pub(super) const AT_ONCE: usize = 500;
+
+type Entries = ReadOnlyTable<(&'static str, u64), &'static [u8]>;
 
 /// A walk over all accounts, then over all users with a cap, some at a time.
 #[derive(Default)]
@@ -26,19 +28,12 @@ impl Walk {
     pub(super) fn go_on(&mut self, database: &Database, max: usize) -> Result<bool, StoreError> {
         let read = database.begin_read().map_err(failed)?;
         let table = read.open_table(if self.is_at_users { USERS } else { ACCOUNTS }).map_err(failed)?;
+        let entries = read.open_table(HISTORY).map_err(failed)?;
         let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = None;
         for row in table.range::<&str>((from, Bound::Unbounded)).map_err(failed)?.take(max) {
             let (name, pool) = row.map_err(failed)?;
-            match drift_of(&read, name.value(), pool.value()) {
-                Ok(drift) => self.found.drifted.extend(drift.map(|drift| (name.value().into(), drift))),
-                Err(error @ StoreError::Corrupt(_)) => {
-                    self.found.drifted.push((name.value().into(), error.to_string()));
-                }
-                Err(error) => return Err(error),
-            }
-            let count = if self.is_at_users { &mut self.found.users } else { &mut self.found.accounts };
-            *count += 1;
+            self.found.note(name.value(), drift_of(&entries, name.value(), pool.value()))?;
             last = Some(name.value().to_owned());
         }
         let is_end = last.is_none();
@@ -51,12 +46,10 @@ impl Walk {
     }
 }
 
-fn drift_of(read: &ReadTransaction, account: &str, pool: &[u8]) -> Result<Option<String>, StoreError> {
+fn drift_of(entries: &Entries, account: &str, pool: &[u8]) -> Result<Option<Drift>, StoreError> {
     let pool: Pool = decode(pool, account)?;
     if let Err(drift) = pool.audit() {
-        return Ok(Some(drift.to_string()));
+        return Ok(Some(drift));
     }
-    let entries = read.open_table(HISTORY).map_err(failed)?;
-    let drift = history::sums(&entries, account)?.drift(pool.history_sums());
-    Ok(drift.map(|drift| drift.to_string()))
+    Ok(history::sums(entries, account)?.drift(pool.history_sums()))
 }

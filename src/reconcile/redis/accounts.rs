@@ -44,22 +44,19 @@ pub(super) async fn list(store: &Redis, after: Option<Arc<str>>, max: usize) -> 
 
 /// The first `max` names of each bucket after `after`, all in order.
 pub(super) async fn names(store: &Redis, after: &str, max: usize) -> Result<Vec<Arc<str>>, StoreError> {
-    let args = arguments([after, &max.to_string(), "names"]);
-    let calls: Vec<Call<'_>> = (0..BUCKETS)
-        .map(|bucket| Call {
-            script: &store.scripts.names,
-            keys: vec![store.layout.bucket(bucket)],
-            args: args.clone(),
-        })
-        .collect();
+    let calls: Vec<Call<'_>> = (0..BUCKETS).map(|bucket| ask_names(store, bucket, after, max)).collect();
     let mut names = Vec::new();
     for answer in store.connection.run(&calls).await? {
-        for value in values(answer)? {
-            names.push(name(&value)?);
-        }
+        names.extend(listed(answer)?);
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// The call for the first `max` names of a bucket after `after`.
+pub(super) fn ask_names<'a>(store: &'a Redis, bucket: u16, after: &str, max: usize) -> Call<'a> {
+    let args = arguments([after, &max.to_string(), "names"]);
+    Call { script: &store.scripts.names, keys: vec![store.layout.bucket(bucket)], args }
 }
 
 /// Users of an account that have a state, in order of name.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::Value;
 use tokio::time::Instant;
 
-use super::accounts::{arguments, ask_user_names, listed, refused, user_names};
+use super::accounts::{arguments, ask_names, ask_user_names, listed, refused, user_names};
 use super::answer::{Answer, list as values, text};
 use super::layout::BUCKETS;
 use super::packed::Numbers;
@@ -36,7 +36,7 @@ pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
     for bucket in 0..BUCKETS {
         let mut after = Arc::from("");
         loop {
-            let accounts = account_names(store, bucket, &after).await?;
+            let accounts = listed(store.run(ask_names(store, bucket, &after, NAMES_MAX)).await?)?;
             audit_all(store, &accounts, &mut audited).await?;
             audit_users(store, &accounts, &mut audited).await?;
             match accounts.last() {
@@ -49,13 +49,6 @@ pub(super) async fn audit(store: &Redis) -> Result<Audited, StoreError> {
     Ok(audited)
 }
 
-/// The first names of a bucket after `after`.
-async fn account_names(store: &Redis, bucket: u16, after: &str) -> Result<Vec<Arc<str>>, StoreError> {
-    let args = arguments([after, &NAMES_MAX.to_string(), "names"]);
-    let names = Call { script: &store.scripts.names, keys: vec![store.layout.bucket(bucket)], args };
-    listed(store.run(names).await?)
-}
-
 /// The same of their users. Hardly any account has some, so all are asked for them together.
 async fn audit_users(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited) -> Result<(), StoreError> {
     for some in accounts.chunks(ACCOUNTS_MAX) {
@@ -65,6 +58,9 @@ async fn audit_users(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited
             while let Some(last) = users.last() {
                 let pools: Vec<Arc<str>> = users.iter().map(|user| pool_of_user(account, user).into()).collect();
                 audit_all(store, &pools, audited).await?;
+                if users.len() < NAMES_MAX {
+                    break;
+                }
                 users = user_names(store, account, last, NAMES_MAX).await?;
             }
         }
@@ -85,16 +81,11 @@ async fn audit_some(store: &Redis, accounts: &[Arc<str>], audited: &mut Audited)
     let look_up = |account: &Arc<str>| store.call(&store.scripts.account, account, arguments([account, "all"]));
     let calls: Vec<Call<'_>> = accounts.iter().map(look_up).collect();
     for (account, answer) in accounts.iter().zip(store.connection.run(&calls).await?) {
-        let is_user = user_of(account).is_some();
-        let wrong = match drift_of(account, answer) {
+        match drift_of(account, answer) {
             // A user's keys may be gone while its name is not.
-            Err(StoreError::NoSuchAccount(_)) if is_user => continue,
-            Ok(drift) => drift.map(|drift| drift.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        let count = if is_user { &mut audited.users } else { &mut audited.accounts };
-        *count += 1;
-        audited.drifted.extend(wrong.map(|wrong| (Arc::clone(account), wrong)));
+            Err(StoreError::NoSuchAccount(_)) if user_of(account).is_some() => {}
+            looked => audited.note(account, looked)?,
+        }
     }
     Ok(())
 }
