@@ -7,7 +7,7 @@ use crate::harness::{Sidecar, eventually};
 use crate::lifecycle::spend;
 
 /// Exit code and output of an audit.
-fn audit(store: &str) -> (i32, String) {
+pub fn audit(store: &str) -> (i32, String) {
     let (code, out, err) = run(tollgate().args(["audit", "--store", store]));
     (code, out + &err)
 }
@@ -41,8 +41,8 @@ async fn a_server_is_audited_while_it_is_in_use() {
     eventually("usage told", async || (sidecar.look_up("acme").await.used == "0.00021").then_some(())).await;
     assert_eq!(audit(&redis.url()), (0, "2 accounts, 0 with drift\n".into()));
 
-    let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:s:acme").await).expect("names");
-    redis.say(&format!("RENAME {} away", found[0])).await;
+    let key = redis.key("s:acme").await;
+    redis.say(&format!("RENAME {key} away")).await;
     let (code, said) = audit(&redis.url());
     assert_eq!(code, 3, "{said}");
     assert!(said.starts_with("acme: leased is ") && said.ends_with("\n2 accounts, 1 with drift\n"), "{said}");
@@ -87,10 +87,10 @@ async fn what_does_not_come_out_is_a_metric_until_it_does() {
     let (now, _): (u32, u32) = redis.ask("TIME").await;
     assert!((f64::from(now) - last).abs() < 60.0, "{last} is no time of today");
 
-    let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:h:acme").await).expect("names");
-    redis.say(&format!("RENAME {} away", found[0])).await;
+    let key = redis.key("h:acme").await;
+    redis.say(&format!("RENAME {key} away")).await;
     assert_eq!(audited(&sidecar).await, ["2", "1"]);
-    redis.say(&format!("RENAME away {}", found[0])).await;
+    redis.say(&format!("RENAME away {key}")).await;
     assert_eq!(audited(&sidecar).await, ["2", "0"]);
 }
 
@@ -102,9 +102,9 @@ async fn what_cannot_be_read_does_not_come_out_either() {
     for account in ["acme", "broken", "other"] {
         sidecar.account(account, payer(), "10").await;
     }
-    let found: Vec<String> = redis::from_redis_value(redis.say("KEYS tollgate:*:a:broken").await).expect("names");
-    redis.say(&format!("DEL {}", found[0])).await;
-    redis.say(&format!("RPUSH {} rubbish", found[0])).await;
+    let key = redis.key("a:broken").await;
+    redis.say(&format!("DEL {key}")).await;
+    redis.say(&format!("RPUSH {key} rubbish")).await;
     let (code, said) = audit(&redis.url());
     assert_eq!(code, 3, "{said}");
     assert!(said.starts_with("broken: ") && said.contains("WRONGTYPE"), "{said}");

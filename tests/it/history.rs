@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use tollgate::transport::proto::tollgate as api;
 use tollgate::transport::proto::tollgate::admit_response::Result as Answer;
 
+use crate::audit::audit;
 use crate::harness::program::run;
 use crate::harness::redis::Redis;
 use crate::harness::sidecar::{ask, payer, tollgate};
@@ -17,12 +18,6 @@ use crate::lifecycle::{spend, used_becomes};
 fn account(sidecar: &Sidecar, words: &[&str]) -> (i32, String) {
     let at = format!("127.0.0.1:{}", sidecar.accounts_port);
     let (code, out, err) = run(tollgate().arg("account").args(words).args(["--at", &at]));
-    (code, out + &err)
-}
-
-/// Exit code and output of an audit.
-fn audit(store: &str) -> (i32, String) {
-    let (code, out, err) = run(tollgate().args(["audit", "--store", store]));
     (code, out + &err)
 }
 
@@ -58,7 +53,7 @@ async fn every_receipt_is_found_again_on_a_server_and_none_can_be_changed_unnoti
     receipts(&sidecar).await;
     settles(&redis, &sidecar).await;
     assert_eq!(audit(&redis.url()), (0, "1 accounts, 0 with drift\n".into()));
-    let key = key(&redis, "h:acme").await;
+    let key = redis.key("h:acme").await;
     let change = |from: &str, to: &str| {
         format!("redis.call('LSET', KEYS[1], 0, (string.gsub(redis.call('LINDEX', KEYS[1], 0), '{from}', '{to}')))")
     };
@@ -79,13 +74,6 @@ async fn every_receipt_is_found_again_on_a_server_and_none_can_be_changed_unnoti
     }
 }
 
-/// The one key that ends like this.
-async fn key(redis: &Redis, end: &str) -> String {
-    let mut found: Vec<String> = redis.ask(&format!("KEYS *:{end}")).await;
-    assert_eq!(found.len(), 1, "{found:?}");
-    found.remove(0)
-}
-
 /// As if the account's month were the last one: whoever looks at its history finds it settled.
 async fn settles(redis: &Redis, sidecar: &Sidecar) {
     let back = "local a = cmsgpack.unpack(redis.call('GET', KEYS[1]))
@@ -94,7 +82,7 @@ async fn settles(redis: &Redis, sidecar: &Sidecar) {
         a[17] = month
         redis.call('SET', KEYS[1], cmsgpack.pack(a))
         return string.format('%d-%02d', math.floor(month / 100), month % 100)";
-    let month: String = redis.run(back, &key(redis, "a:acme").await).await;
+    let month: String = redis.run(back, &redis.key("a:acme").await).await;
     let mut lines = lines(sidecar);
     let last = lines.pop().expect("a line");
     assert_eq!((told(std::slice::from_ref(&last)), &last["month"]), (vec![("settlement", "-0.00021")], &month.into()));

@@ -15,9 +15,7 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use tollgate::transport::proto::tollgate as api;
 
-use crate::harness::program::run;
 use crate::harness::redis::Redis;
-use crate::harness::sidecar::tollgate;
 use crate::harness::{Sidecar, eventually};
 use crate::lifecycle::tireless;
 use load::Load;
@@ -108,9 +106,9 @@ async fn sums(reader: &Sidecar, accounts: &[String]) -> Reckoning {
 
 /// What `tollgate audit` says; it must find nothing.
 fn audit(store: &str) -> String {
-    let (code, out, err) = run(tollgate().args(["audit", "--store", store]));
-    assert_eq!(code, 0, "{out}{err}");
-    out.trim().to_owned()
+    let (code, said) = crate::audit::audit(store);
+    assert_eq!(code, 0, "{said}");
+    said.trim().to_owned()
 }
 
 /// One line of the report.

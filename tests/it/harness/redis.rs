@@ -67,6 +67,13 @@ impl Redis {
         ask(self.port, command).await.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
+    /// The one key that ends like this.
+    pub async fn key(&self, end: &str) -> String {
+        let mut found: Vec<String> = self.ask(&format!("KEYS *:{end}")).await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
     /// What a script answers, with one key.
     pub async fn run<T: FromRedisValue>(&self, script: &str, key: &str) -> T {
         let answer = words(self.port, &["EVAL", script, "1", key]).await;
