@@ -1,4 +1,4 @@
-//! The load: bare HTTP/2 requests from this thread, closed loop or open loop, every answer looked at.
+//! Load at a fixed rate: bare HTTP/2 requests from this thread, every answer looked at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::LocalSet;
 
-/// How requests are issued.
-#[derive(Clone, Copy, Debug)]
-pub enum Pace {
-    /// So many streams on each connection, each sending its next request when the last was answered.
-    Closed { streams: usize },
-    /// So many requests a second at equal gaps, whatever the server does; latency counts from the due time.
-    Open { rate: u64 },
-}
-
 /// What every request of a run has in common.
 pub struct Plan {
     /// `host:port` or `unix:/path`.
@@ -28,7 +19,8 @@ pub struct Plan {
     pub path: &'static str,
     pub headers: Vec<(&'static str, String)>,
     pub connections: usize,
-    pub pace: Pace,
+    /// Requests a second at equal gaps, whatever the server does; latency counts from the due time.
+    pub rate: u64,
     pub warmup: Duration,
     pub duration: Duration,
     /// The body of the request with this number.
@@ -45,8 +37,6 @@ pub struct Seen {
     pub latency_nanos: Option<Histogram<u64>>,
     pub answered: u64,
     pub wrong: u64,
-    /// Answered from the first request on, for counting CPU per request over the whole run.
-    pub answered_in_all: u64,
 }
 
 impl Seen {
@@ -63,54 +53,31 @@ struct Run {
     seen: std::cell::RefCell<Seen>,
 }
 
-/// Runs the plan on this thread. `at_start` and `at_end` are called at the edges of the measured window.
+/// Runs the plan on this thread.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-pub fn run(plan: Plan, at_start: impl FnOnce(), at_end: impl FnOnce()) -> Seen {
+pub fn run(plan: Plan) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async move {
         let mut connections = Vec::new();
         for _ in 0..plan.connections {
             connections.push(connect(&plan.target).await);
         }
-        let (warmup, duration, pace) = (plan.warmup, plan.duration, plan.pace);
+        let (warmup, duration, rate) = (plan.warmup, plan.duration, plan.rate);
         let run = std::rc::Rc::new(Run {
             plan,
             next: AtomicU64::new(0),
             start: Instant::now() + warmup,
             seen: std::cell::RefCell::new(Seen { latency_nanos: Some(histogram()), ..Seen::default() }),
         });
-        let mut tasks = Vec::new();
-        match pace {
-            Pace::Closed { streams } => {
-                for connection in &connections {
-                    for _ in 0..streams {
-                        tasks.push(tokio::task::spawn_local(closed(run.clone(), connection.clone())));
-                    }
-                }
-            }
-            Pace::Open { rate } => tasks.push(tokio::task::spawn_local(open(run.clone(), connections.clone(), rate))),
-        }
-        tokio::time::sleep_until(run.start.into()).await;
-        at_start();
+        let load = tokio::task::spawn_local(open(run.clone(), connections, rate));
         tokio::time::sleep_until((run.start + duration).into()).await;
-        at_end();
-        for task in tasks {
-            task.abort();
-        }
+        load.abort();
         run.seen.take()
     })
 }
 
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(60_000_000_000, 3).expect("a valid range")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-async fn closed(run: std::rc::Rc<Run>, connection: SendRequest<Bytes>) {
-    loop {
-        let due = Instant::now();
-        one(&run, connection.clone(), due).await;
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
@@ -139,7 +106,6 @@ async fn one(run: &Run, connection: SendRequest<Bytes>, due: Instant) {
     let answer = exchange(&run.plan, connection, number).await;
     let now = Instant::now();
     let mut seen = run.seen.borrow_mut();
-    seen.answered_in_all += 1;
     if due < run.start || now > run.start + run.plan.duration {
         return;
     }

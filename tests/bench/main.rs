@@ -13,6 +13,7 @@
 )]
 
 mod baseline;
+mod flood;
 mod load;
 mod machine;
 mod median;

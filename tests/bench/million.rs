@@ -8,7 +8,7 @@ use redis::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
-use crate::load::{self, Pace, Plan, Seen};
+use crate::load::{self, Plan, Seen};
 use crate::machine::{self, Process};
 use crate::message::Template;
 use crate::sidecar::Sidecar;
@@ -49,17 +49,17 @@ pub fn measure() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     copy_accounts(&runtime, &at);
     println!("{ACCOUNTS} accounts: sidecar {} MB before", sidecar.process.rss_mb());
-    let known = plan(&sidecar, Pace::Open { rate: KNOWN }, ACCOUNTS / LOADING - 3, |number| number % KNOWN_ACCOUNTS);
-    let known = thread::spawn(move || load::run(known(), || {}, || {}));
-    let loading = plan(&sidecar, Pace::Open { rate: LOADING }, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
+    let known = plan(&sidecar, KNOWN, ACCOUNTS / LOADING - 3, |number| number % KNOWN_ACCOUNTS);
+    let known = thread::spawn(move || load::run(known()));
+    let loading = plan(&sidecar, LOADING, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
     let cpu = (sidecar.process.cpu(), server.cpu());
-    tell("first checks", &load::run(loading(), || {}, || {}));
+    tell("first checks", &load::run(loading()));
     tell("known accounts meanwhile", &known.join().expect("the load ends"));
     let (ours, theirs) = (sidecar.process.cpu() - cpu.0, server.cpu() - cpu.1);
     println!("  CPU: sidecar {:.1} s, server {:.1} s", ours.as_secs_f64(), theirs.as_secs_f64());
     println!("  sidecar {} MB, server {} MB", sidecar.process.rss_mb(), server.rss_mb());
-    let after = plan(&sidecar, Pace::Open { rate: 5_000 }, 10, |number| number % KNOWN_ACCOUNTS);
-    tell("known accounts afterwards", &load::run(after(), || {}, || {}));
+    let after = plan(&sidecar, 5_000, 10, |number| number % KNOWN_ACCOUNTS);
+    tell("known accounts afterwards", &load::run(after()));
     println!("  sidecar {} MB", sidecar.process.rss_mb());
 }
 
@@ -72,7 +72,7 @@ fn tell(what: &str, seen: &Seen) {
 }
 
 /// A load for another thread to make: what it holds cannot be sent there.
-fn plan(sidecar: &Sidecar, pace: Pace, seconds: u64, account: fn(u64) -> u64) -> impl FnOnce() -> Plan + Send + use<> {
+fn plan(sidecar: &Sidecar, rate: u64, seconds: u64, account: fn(u64) -> u64) -> impl FnOnce() -> Plan + Send + use<> {
     let target = sidecar.address.clone();
     move || {
         let template = Template::new(&key(0));
@@ -81,7 +81,7 @@ fn plan(sidecar: &Sidecar, pace: Pace, seconds: u64, account: fn(u64) -> u64) ->
             path: "/envoy.service.auth.v3.Authorization/Check",
             headers: vec![("te", "trailers".to_owned()), ("content-type", "application/grpc".to_owned())],
             connections: 4,
-            pace,
+            rate,
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(seconds),
             body: Box::new(move |number| template.render(&key(account(number)), unique())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::baseline;
-use crate::load::{self, Pace, Plan};
+use crate::load::{self, Plan};
 use crate::machine::{self, Process};
 use crate::median;
 use crate::message::{MAX_TOKENS, MODEL};
@@ -54,7 +54,7 @@ fn p50_us(target: &str, keys: &[String]) -> f64 {
             ("x-tollgate-max-tokens", MAX_TOKENS.to_string()),
         ],
         connections: 1,
-        pace: Pace::Open { rate: RATE },
+        rate: RATE,
         warmup: Duration::from_millis(500),
         duration: Duration::from_secs(2),
         body: Box::new(|_| Bytes::from_static(b"{}")),
@@ -63,7 +63,7 @@ fn p50_us(target: &str, keys: &[String]) -> f64 {
         }),
         is_right: |status, _| status == 200,
     };
-    let seen = load::run(plan, || (), || ());
+    let seen = load::run(plan);
     assert!(seen.wrong == 0, "{} of {} answers through Envoy were not 200", seen.wrong, seen.answered);
     seen.quantile_us(0.5)
 }

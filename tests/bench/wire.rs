@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::baseline;
-use crate::load::{self, Pace, Plan};
+use crate::flood::{self, Calls, Served};
+use crate::load::{self, Plan};
 use crate::machine::{self, Process};
 use crate::median;
 use crate::message::Template;
@@ -12,14 +13,15 @@ use crate::sidecar::Sidecar;
 
 const ACCOUNTS: usize = 10_000;
 const ROUNDS: usize = 5;
-const SATURATED: Pace = Pace::Closed { streams: 16 };
-const STEADY: Pace = Pace::Open { rate: 20_000 };
+const STEADY: u64 = 20_000;
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 struct Target {
     name: &'static str,
     address: String,
     server: usize,
     cpu_us: Vec<f64>,
+    busy: Vec<f64>,
     p99_us: Vec<f64>,
 }
 
@@ -30,7 +32,14 @@ pub fn measure() {
     let baseline_tcp = machine::free_address();
     let baseline_unix = format!("unix:{}", folder.path().join("baseline.sock").display());
     let servers = [baseline::start(&baseline_tcp), baseline::start(&baseline_unix), sidecar.process];
-    let target = |name, address, server| Target { name, address, server, cpu_us: Vec::new(), p99_us: Vec::new() };
+    let target = |name, address, server| Target {
+        name,
+        address,
+        server,
+        cpu_us: Vec::new(),
+        busy: Vec::new(),
+        p99_us: Vec::new(),
+    };
     let mut targets = [
         target("no logic, TCP", baseline_tcp, 0),
         target("no logic, unix socket", baseline_unix, 1),
@@ -41,8 +50,10 @@ pub fn measure() {
         for offset in 0..targets.len() {
             let target = &mut targets[(round + offset) % 4];
             let server = &servers[target.server];
-            target.cpu_us.push(cpu_per_request(server, &sidecar.keys, &target.address, SATURATED));
-            target.p99_us.push(run(server, &sidecar.keys, &target.address, STEADY).1);
+            let served = saturated(server, &sidecar.keys, &target.address);
+            target.cpu_us.push(served.cpu_us);
+            target.busy.push(served.busy);
+            target.p99_us.push(steady_p99_us(&sidecar.keys, &target.address));
         }
     }
     report(&targets);
@@ -58,9 +69,9 @@ pub fn saturate(socket: &str) {
     let baseline = baseline::start(&address);
     let ours = if socket == "unix" { &sidecar.socket } else { &sidecar.address };
     for _ in 0..5 {
-        let base = cpu_per_request(&baseline, &sidecar.keys, &address, SATURATED);
-        let cpu = cpu_per_request(&sidecar.process, &sidecar.keys, ours, SATURATED);
-        println!("{cpu:.2} us against {base:.2} us: {:.2}x", cpu / base);
+        let base = saturated(&baseline, &sidecar.keys, &address).cpu_us;
+        let Served { cpu_us, busy } = saturated(&sidecar.process, &sidecar.keys, ours);
+        println!("{cpu_us:.2} us against {base:.2} us: {:.2}x, its core busy for {busy:.2}", cpu_us / base);
     }
 }
 
@@ -98,7 +109,7 @@ fn cpu_of(sidecars: [(&Sidecar, &str); 2]) -> [f64; 3] {
         for offset in 0..2 {
             let turn = (round + offset) % 2;
             let (sidecar, address) = sidecars[turn];
-            figures[turn].push(cpu_per_request(&sidecar.process, &sidecar.keys, address, SATURATED));
+            figures[turn].push(saturated(&sidecar.process, &sidecar.keys, address).cpu_us);
         }
     }
     let [first, second] = figures;
@@ -106,39 +117,45 @@ fn cpu_of(sidecars: [(&Sidecar, &str); 2]) -> [f64; 3] {
     [median(first), median(second), median(ratios)]
 }
 
-fn cpu_per_request(server: &Process, keys: &[String], address: &str, pace: Pace) -> f64 {
-    run(server, keys, address, pace).0
+/// As many checks as the server can answer, the accounts in turn.
+fn saturated(server: &Process, keys: &[String], address: &str) -> Served {
+    let template = Template::new(&keys[0]);
+    let body = || {
+        let number = unique();
+        template.render(&keys[number as usize % keys.len()], number)
+    };
+    let calls = Calls {
+        target: address,
+        path: CHECK,
+        body: &body,
+        is_right: |frame| is_admitted(200, frame),
+        warmup: Duration::from_millis(1_500),
+        duration: Duration::from_secs(3),
+    };
+    flood::run(server, &calls)
 }
 
-/// CPU microseconds per request, and the 99th percentile of latency in microseconds.
-fn run(server: &Process, keys: &[String], address: &str, pace: Pace) -> (f64, f64) {
+/// The 99th percentile of latency at a fixed rate, in microseconds.
+fn steady_p99_us(keys: &[String], address: &str) -> f64 {
     let template = Template::new(&keys[0]);
     let keys: Vec<String> = keys.to_vec();
     let count = keys.len() as u64;
     let plan = Plan {
         target: address.to_owned(),
-        path: "/envoy.service.auth.v3.Authorization/Check",
+        path: CHECK,
         headers: vec![("te", "trailers".to_owned()), ("content-type", "application/grpc".to_owned())],
         connections: 4,
-        pace,
-        warmup: warmup_of(pace),
+        rate: STEADY,
+        // Long enough for the holds of a saturated run before it to end.
+        warmup: Duration::from_secs(3),
         duration: Duration::from_secs(3),
         body: Box::new(move |number| template.render(&keys[(number % count) as usize], unique())),
         varying: Box::new(|_| None),
         is_right: is_admitted,
     };
-    let (mut before, mut after) = (Duration::ZERO, Duration::ZERO);
-    let seen = load::run(plan, || before = server.cpu(), || after = server.cpu());
+    let seen = load::run(plan);
     assert!(seen.wrong == 0, "{address}: {} of {} answers were not OK", seen.wrong, seen.answered);
-    ((after - before).as_secs_f64() * 1e6 / seen.answered as f64, seen.quantile_us(0.99))
-}
-
-/// At a fixed rate, long enough for the holds of a saturated run before it to end.
-const fn warmup_of(pace: Pace) -> Duration {
-    match pace {
-        Pace::Closed { .. } => Duration::from_millis(1_500),
-        Pace::Open { .. } => Duration::from_secs(3),
-    }
+    seen.quantile_us(0.99)
 }
 
 /// Request numbers that no earlier run of this process used, so that no ask is a repetition.
@@ -167,12 +184,13 @@ fn report(targets: &[Target; 4]) {
     println!(
         "\nCheck over gRPC, {ACCOUNTS} accounts, one core: CPU per request saturated (4 x 16 streams), p99 at 20,000/s"
     );
-    println!("{:<24} {:>10} {:>8} {:>10} {:>8}", "server", "CPU us", "ratio", "p99 us", "ratio");
+    println!("{:<24} {:>8} {:>10} {:>8} {:>10} {:>8}", "server", "busy", "CPU us", "ratio", "p99 us", "ratio");
     for target in targets {
         let ratio = |mine: &[f64], theirs: &[f64]| median(mine.iter().zip(theirs).map(|(a, b)| a / b).collect());
         println!(
-            "{:<24} {:>10.2} {:>7.2}x {:>10.0} {:>7.2}x",
+            "{:<24} {:>7.0}% {:>10.2} {:>7.2}x {:>10.0} {:>7.2}x",
             target.name,
+            median(target.busy.clone()) * 100.0,
             median(target.cpu_us.clone()),
             ratio(&target.cpu_us, &base.cpu_us),
             median(target.p99_us.clone()),
