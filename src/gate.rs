@@ -106,6 +106,11 @@ impl Gate {
         }
     }
 
+    /// Fetches what checks of these accounts and requests, which come next, will read.
+    pub fn look_ahead<'a>(&self, asks: impl Iterator<Item = (&'a str, RequestId)>) {
+        self.ledger.look_ahead(asks);
+    }
+
     /// May this request run? From memory alone; what is lacking was noted, and [`Gate::check_later`] gets it.
     pub fn check_now(&self, ask: &Ask<'_>, began: Now) -> Result<Answer, Lack> {
         let answer = answered(self.ledger.check(ask, began))?;

@@ -37,6 +37,11 @@ impl Row {
         self.row.get(self.place_of(key, hash, now)?).map(|remembered| &remembered.past)
     }
 
+    /// Where the chain of a hash begins.
+    pub(super) fn front(&self, hash: u64) -> u32 {
+        self.chains.front(hash)
+    }
+
     /// What is remembered, and once, if it expired, what a settle needs.
     pub(super) fn settle(&mut self, key: &HoldKey, hash: u64, now: Time) -> Option<(&mut Past, Option<Late>)> {
         let place = self.place_of(key, hash, now)?;

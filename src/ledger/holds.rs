@@ -60,6 +60,12 @@ impl Holds {
         Sought { key, hash: self.hasher.hash_one(key) }
     }
 
+    /// Reads where the chains of a key begin.
+    pub(super) fn fetch(&self, key: HoldKey) -> u64 {
+        let hash = self.hasher.hash_one(key);
+        u64::from(self.chains.front(hash) ^ self.ended.front(hash))
+    }
+
     /// Where an open hold is.
     pub(super) fn place_of(&self, sought: &Sought) -> Option<u32> {
         let mut number = self.chains.first(sought.hash)?;

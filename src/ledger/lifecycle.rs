@@ -13,6 +13,8 @@ use crate::decision::{Credit, Decision, Demand, RateKey, RequestId, ServiceTier,
 
 /// The most holds that one call expires, and the most ended ones it forgets.
 const EXPIRE_MAX: usize = 64;
+/// Of them, those that are fetched together: no more than the nearest cache has room for.
+const AHEAD: usize = 16;
 
 impl Shard {
     pub(super) fn report(
@@ -154,7 +156,10 @@ impl Shard {
     /// Ends holds whose deadline passed, at most [`EXPIRE_MAX`]; what is left over is found where it is used.
     pub(super) fn expire_due(&mut self, rules: &Rules, now: Time) -> bool {
         let second = now.seconds();
-        for _ in 0..EXPIRE_MAX {
+        for number in 0..EXPIRE_MAX {
+            if number % AHEAD == 0 {
+                self.fetch_expiring(second, AHEAD);
+            }
             let first = self.deadlines_first.pop_front_if(|(look, _)| *look <= second);
             let Some((_, opened)) = first.or_else(|| self.deadlines.pop(second)) else { return false };
             match self.holds.opened(opened) {

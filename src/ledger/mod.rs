@@ -14,6 +14,7 @@
 )]
 
 mod account;
+mod ahead;
 mod answer;
 mod apply;
 mod chains;
@@ -152,6 +153,20 @@ impl Ledger {
             Ok(demand) => {
                 let hash = self.rules.hash(ask.account);
                 self.shard(hash).check(&self.rules, Question { ask, demand: &demand, hash }, now)
+            }
+        }
+    }
+
+    /// Fetches what checks of these accounts and requests, which come next, will read: they then wait for memory together.
+    pub fn look_ahead<'a>(&self, asks: impl Iterator<Item = (&'a str, RequestId)>) {
+        let asks: Vec<_> = asks.map(|(account, id)| (self.rules.hash(account), account, id)).collect();
+        if asks.len() < 2 {
+            return;
+        }
+        for (place, shard) in self.shards.iter().enumerate() {
+            let mut here = asks.iter().filter(|(hash, ..)| self.place_of(hash >> 32) == place).copied().peekable();
+            if here.peek().is_some() {
+                lock(shard).fetch_asked(here);
             }
         }
     }
@@ -377,9 +392,12 @@ impl Ledger {
     }
 
     fn lock(&self, turn: u64) -> MutexGuard<'_, Shard> {
+        lock(self.shards.get(self.place_of(turn)).expect("the number of shards is a power of two, at least one"))
+    }
+
+    fn place_of(&self, turn: u64) -> usize {
         let mask = self.shards.len().saturating_sub(1);
-        let place = usize::try_from(turn & u64::try_from(mask).unwrap_or(0)).unwrap_or(0);
-        lock(self.shards.get(place).expect("the number of shards is a power of two, at least one"))
+        usize::try_from(turn & u64::try_from(mask).unwrap_or(0)).unwrap_or(0)
     }
 }
 

@@ -38,6 +38,11 @@ impl ModelRate {
 }
 
 impl Rates {
+    /// Reads a word of each part that most requests need.
+    pub(super) fn fetch(&self) -> u64 {
+        self.requests.as_ref().map_or(0, Rate::fetch) ^ self.first.as_ref().map_or(0, |model| model.rate.fetch())
+    }
+
     pub(super) fn requests_or_new(&mut self, now: Time) -> &mut Rate<1> {
         self.requests.get_or_insert_with(|| Rate::new(now))
     }

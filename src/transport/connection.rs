@@ -3,7 +3,6 @@
 //! Checks are the hot path: no task, no timer and no router stands between the bytes of one and its decision. What has come
 //! is read first, then answered, and all answers leave in one write.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -68,7 +67,7 @@ where
         return;
     };
     let Some(ping_pong) = h2.ping_pong() else { return };
-    let mut connection = Connection { h2, served, came: VecDeque::new(), keepalive: Keepalive::new(ping_pong) };
+    let mut connection = Connection { h2, served, came: Vec::new(), keepalive: Keepalive::new(ping_pong) };
     let mut stop = pin!(stop);
     let mut is_stopping = false;
     poll_fn(|cx| {
@@ -85,7 +84,7 @@ struct Connection<T> {
     h2: h2::server::Connection<BufReader<Unvectored<T>>, Bytes>,
     served: Served,
     /// Calls that came and are not answered yet.
-    came: VecDeque<(Request<RecvStream>, SendResponse<Bytes>)>,
+    came: Vec<(Request<RecvStream>, SendResponse<Bytes>)>,
     keepalive: Keepalive,
 }
 
@@ -103,9 +102,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             if self.came.is_empty() {
                 return Poll::Pending;
             }
-            while let Some((request, respond)) = self.came.pop_front() {
-                self.answer(request, respond, cx);
-            }
+            self.answer(cx);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -115,7 +112,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.came.len() < BATCH_MAX {
             match pin!(self.h2.accept()).poll(cx) {
-                Poll::Ready(Some(Ok(call))) => self.came.push_back(call),
+                Poll::Ready(Some(Ok(call))) => self.came.push(call),
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
@@ -123,12 +120,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Pending
     }
 
-    fn answer(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>, cx: &mut Context<'_>) {
-        if request.uri().path() == envoy::CHECK && request.method() == Method::POST {
-            envoy::answer(&self.served.wire, request.into_body(), respond, cx);
-        } else {
-            tokio::spawn(calls::forward(self.served.routes.clone(), request, respond));
-        }
+    /// Answers checks, and passes on what else came.
+    fn answer(&mut self, cx: &mut Context<'_>) {
+        let routes = &self.served.routes;
+        let checks = self.came.drain(..).filter_map(|(request, respond)| {
+            if request.uri().path() == envoy::CHECK && request.method() == Method::POST {
+                return Some((request.into_body(), respond));
+            }
+            tokio::spawn(calls::forward(routes.clone(), request, respond));
+            None
+        });
+        envoy::answer(&self.served.wire, checks, cx);
     }
 }
 

@@ -22,47 +22,58 @@ const PREFIX_BYTES: usize = 5;
 /// An answer is sent in parts that HTTP/2 copies, rather than pass a pointer on and write at once.
 const PART_BYTES_MAX: usize = 1_000;
 
-/// Answers a check: now, if all of it is here and memory suffices; else in a task of its own.
-pub fn answer(wire: &Arc<Wire>, mut body: RecvStream, respond: SendResponse<Bytes>, cx: &mut Context<'_>) {
+/// Answers checks that came together: now, where all of one is here and memory suffices; else in a task of its own.
+pub fn answer(wire: &Arc<Wire>, calls: impl Iterator<Item = (RecvStream, SendResponse<Bytes>)>, cx: &mut Context<'_>) {
+    let whole: Vec<_> = calls.filter_map(|(body, respond)| whole(wire, body, respond, cx)).collect();
+    let messages: Vec<&[u8]> = whole.iter().map(|(message, _)| &**message).collect();
+    let told = wire.check_now(&messages);
+    for ((message, respond), told) in whole.into_iter().zip(told) {
+        match told {
+            Ok(reply) => send(respond, reply),
+            Err(missing) => drop(tokio::spawn(answer_later(wire.clone(), message, missing, respond))),
+        }
+    }
+}
+
+/// A call whose message is all here; another one is read, and answered, in a task of its own.
+fn whole(
+    wire: &Arc<Wire>,
+    mut body: RecvStream,
+    respond: SendResponse<Bytes>,
+    cx: &mut Context<'_>,
+) -> Option<(Bytes, SendResponse<Bytes>)> {
+    let max = wire.settings.wire.message_bytes_max;
     let mut message = BytesMut::new();
     if let Poll::Ready(Some(Ok(data))) = body.poll_data(cx) {
         release(&mut body, data.len());
-        if body.is_end_stream()
-            && let Ok(whole) = unframed(&data, wire.settings.wire.message_bytes_max)
-        {
-            match wire.check_now(whole) {
-                Ok(reply) => send(respond, reply),
-                Err(missing) => {
-                    let whole = data.slice(PREFIX_BYTES..);
-                    tokio::spawn(answer_later(wire.clone(), whole, Some(missing), respond));
-                }
-            }
-            return;
+        if body.is_end_stream() && unframed(&data, max).is_ok() {
+            return Some((data.slice(PREFIX_BYTES..), respond));
         }
         message.extend_from_slice(&data);
     }
     let wire = wire.clone();
     tokio::spawn(async move {
-        let max = wire.settings.wire.message_bytes_max;
         match read(message, &mut body, max).await {
-            Ok(Some(whole)) => answer_later(wire, whole, None, respond).await,
+            Ok(Some(whole)) => answer_once_whole(wire, whole, respond).await,
             Ok(None) => {}
             Err(status) => send(respond, Err(status)),
         }
     });
+    None
+}
+
+async fn answer_once_whole(wire: Arc<Wire>, message: Bytes, respond: SendResponse<Bytes>) {
+    match wire.check_now(&[&message]).pop() {
+        Some(Ok(reply)) => send(respond, reply),
+        Some(Err(missing)) => answer_later(wire, message, missing, respond).await,
+        None => {}
+    }
 }
 
 /// Answers what could not be answered at once, unless the caller leaves before.
-async fn answer_later(wire: Arc<Wire>, message: Bytes, missing: Option<Missing>, mut respond: SendResponse<Bytes>) {
-    let answered = async {
-        let now = missing.map_or_else(|| wire.check_now(&message), Err);
-        match now {
-            Ok(reply) => reply,
-            Err(missing) => wire.check_later(&message, missing).await,
-        }
-    };
+async fn answer_later(wire: Arc<Wire>, message: Bytes, missing: Missing, mut respond: SendResponse<Bytes>) {
     let reply = tokio::select! {
-        reply = answered => reply,
+        reply = wire.check_later(&message, missing) => reply,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
     send(respond, reply);

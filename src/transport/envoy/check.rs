@@ -6,7 +6,7 @@ use tonic::Status;
 use super::answer::{admitted, denied};
 use super::ask::{Found, Name, Unclear, Wanted};
 use super::fields::Malformed;
-use crate::clock::Time;
+use crate::clock::{Now, Time};
 use crate::decision::{Denial, Reason};
 use crate::gate::Lack;
 use crate::ledger::{Answer, Verdict};
@@ -26,40 +26,44 @@ pub enum Missing {
     Pool(Lack, Time),
 }
 
+/// An answer from memory, or what memory lacks.
+pub type Told = Result<Reply, Missing>;
+
 /// A check that can be decided once it is known who pays.
 struct Check<'a> {
-    found: Found<'a>,
     name: Name<'a>,
     wanted: Wanted<'a>,
+    /// Names of headers of ours that came in from outside.
+    ours: Vec<&'a [u8]>,
 }
 
 impl Wire {
-    /// Answers a `CheckRequest` from memory, or says what is missing for [`Wire::check_later`].
-    pub fn check_now(&self, message: &[u8]) -> Result<Reply, Missing> {
-        let check = match self.read(message) {
-            Ok(check) => check,
-            Err(reply) => return Ok(reply),
-        };
+    /// Answers each `CheckRequest` from memory, or says what is missing for [`Wire::check_later`].
+    ///
+    /// Those that came together take each step together: what they read of memory is then waited for at the same time, and
+    /// the code of a step is in the cache for all but the first.
+    pub fn check_now(&self, messages: &[&[u8]]) -> Vec<Told> {
+        let read: Vec<_> = messages.iter().map(|message| self.read(message)).collect();
         let now = self.gate.now();
-        let payer = match self.payer_now(check.who(self), now.time).ok_or(Missing::Owner)? {
-            Ok(payer) => payer,
-            Err(denial) => return Ok(Ok(self.turned_away(denial, &check.name))),
-        };
-        let ask = check.wanted.ask(payer.name(), check.name.id);
-        let answer = self.gate.check_now(&ask, now).map_err(|lack| Missing::Pool(lack, now.time))?;
-        Ok(Ok(self.answer(&check, &payer, &answer)))
+        let paid: Vec<_> = read.into_iter().map(|read| self.paid_now(read, now)).collect();
+        self.gate.look_ahead(paid.iter().flatten().map(|(check, payer)| (payer.name(), check.name.id)));
+        let told = paid.into_iter().map(|paid| match paid {
+            Ok((check, payer)) => self.decided_now(&check, &payer),
+            Err(told) => told,
+        });
+        told.collect()
     }
 
     /// Answers a `CheckRequest` after what was missing was asked for.
     pub async fn check_later(&self, message: &[u8], missing: Missing) -> Reply {
-        let check = match self.read(message) {
-            Ok(check) => check,
+        let (who, check) = match self.read(message) {
+            Ok(read) => read,
             Err(reply) => return reply,
         };
         let Some(_running) = self.enter() else {
             return Ok(self.turned_away(overloaded(), &check.name));
         };
-        let payer = match self.payer(check.who(self)).await {
+        let payer = match self.payer(who).await {
             Ok(payer) => payer,
             Err(denial) => return Ok(self.turned_away(denial, &check.name)),
         };
@@ -71,23 +75,43 @@ impl Wire {
         Ok(self.answer(&check, &payer, &answer))
     }
 
-    fn read<'a>(&self, message: &'a [u8]) -> Result<Check<'a>, Reply> {
+    /// Who asks, and for what.
+    fn read<'a>(&self, message: &'a [u8]) -> Result<(Who<'a>, Check<'a>), Reply> {
         let found = match Found::in_check(message, &self.settings) {
             Ok(Some(found)) => found,
             Ok(None) => return Err(Err(invalid("attributes.request.http is missing; use Envoy's HTTP filter"))),
             Err(Malformed) => return Err(Err(invalid("attributes cannot be read: send Envoy's CheckRequest"))),
         };
-        let name = found.name();
+        let (who, name) = (found.who(&self.settings), found.name());
         match found.wanted(&self.settings) {
-            Ok(wanted) => Ok(Check { found, name, wanted }),
+            Ok(wanted) => Ok((who, Check { name, wanted, ours: found.ours })),
             Err(unclear) => Err(Ok(self.unclear(unclear, &name))),
         }
+    }
+
+    fn paid_now<'a>(
+        &self,
+        read: Result<(Who<'a>, Check<'a>), Reply>,
+        now: Now,
+    ) -> Result<(Check<'a>, Payer<'a>), Told> {
+        let (who, check) = read.map_err(Ok)?;
+        match self.payer_now(who, now.time) {
+            Some(Ok(payer)) => Ok((check, payer)),
+            Some(Err(denial)) => Err(Ok(Ok(self.turned_away(denial, &check.name)))),
+            None => Err(Err(Missing::Owner)),
+        }
+    }
+
+    fn decided_now(&self, check: &Check<'_>, payer: &Payer<'_>) -> Told {
+        let (ask, now) = (check.wanted.ask(payer.name(), check.name.id), self.gate.now());
+        let answer = self.gate.check_now(&ask, now).map_err(|lack| Missing::Pool(lack, now.time))?;
+        Ok(Ok(self.answer(check, payer, &answer)))
     }
 
     fn answer(&self, check: &Check<'_>, payer: &Payer<'_>, answer: &Answer) -> Bytes {
         let settings = &self.settings.answer;
         match answer.verdict {
-            Verdict::Admitted(hold) => admitted(payer.name(), &check.name, &hold, answer, settings, &check.found.ours),
+            Verdict::Admitted(hold) => admitted(payer.name(), &check.name, &hold, answer, settings, &check.ours),
             Verdict::Denied(denial) => {
                 let told = told(&denial, &check.wanted.model, settings.profile, settings.show_balances);
                 denied(&told, &check.name, Some(answer), settings)
@@ -108,12 +132,6 @@ impl Wire {
         count_denied(Reason::InvalidRequest);
         let (fact, remedy) = unclear.words();
         denied(&told_invalid(&fact, remedy, settings.profile), name, None, settings)
-    }
-}
-
-impl<'a> Check<'a> {
-    fn who(&self, wire: &Wire) -> Who<'a> {
-        self.found.who(&wire.settings)
     }
 }
 
