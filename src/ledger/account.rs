@@ -150,20 +150,6 @@ pub(super) struct FlightGroup {
 }
 
 impl Account {
-    /// Reads a word of each part.
-    pub(super) fn fetch(&self) -> u64 {
-        let amounts = self.lease.held.nanos() ^ self.view.balance.nanos();
-        self.due
-            ^ self.lease.until.nanos()
-            ^ self.lease.month_end.nanos()
-            ^ amounts.unsigned_abs()
-            ^ u64::from(self.open)
-    }
-
-    pub(super) fn fetch_rates(&self) -> u64 {
-        self.rates.as_ref().map_or(0, |rates| rates.fetch())
-    }
-
     pub(super) fn new(name: &str, now: Now) -> Self {
         Self {
             name: SmolStr::new(name),
@@ -188,6 +174,21 @@ impl Account {
             touched: false,
             recalled: false,
         }
+    }
+
+    /// Reads a word of each part.
+    pub(super) fn fetch(&self) -> u64 {
+        let amounts = self.lease.held.nanos() ^ self.view.balance.nanos();
+        self.due
+            ^ self.lease.until.nanos()
+            ^ self.lease.month_end.nanos()
+            ^ amounts.unsigned_abs()
+            ^ u64::from(self.open)
+    }
+
+    /// As [`Account::fetch`], of what is found through it.
+    pub(super) fn fetch_rates(&self) -> u64 {
+        self.rates.as_ref().map_or(0, |rates| rates.fetch())
     }
 
     pub(super) fn rare(&self) -> Rare {

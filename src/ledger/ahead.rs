@@ -4,40 +4,51 @@
 //! What is read here comes to nothing but a number that nobody looks at. A word of each line of the cache is enough.
 
 use std::hint::black_box;
+use std::ops::BitXor as _;
 
 use super::account::Account;
 use super::hold::HoldKey;
 use super::shard::Shard;
+use super::{Ledger, lock};
 use crate::decision::RequestId;
+
+impl Ledger {
+    /// Fetches what checks of these accounts and requests, which come next, will read: they then wait for memory together.
+    pub fn look_ahead<'a>(&self, asks: impl Iterator<Item = (&'a str, RequestId)>) {
+        let asks: Vec<_> = asks.map(|(account, id)| (self.rules.hash(account), account, id)).collect();
+        if asks.len() < 2 {
+            return;
+        }
+        for (place, shard) in self.shards.iter().enumerate() {
+            let mut here = asks.iter().filter(|(hash, ..)| self.place_of(hash >> 32) == place).copied().peekable();
+            if here.peek().is_some() {
+                lock(shard).fetch_asked(here);
+            }
+        }
+    }
+}
 
 impl Shard {
     /// Fetches what checks of these accounts, each with the hash of its name, and of these requests will read.
-    pub(super) fn fetch_asked<'a>(&self, asks: impl Iterator<Item = (u64, &'a str, RequestId)>) {
-        let mut accounts = Vec::new();
-        for (hash, account, id) in asks {
-            if let Some(index) = self.find_hashed(hash, account) {
-                black_box(self.holds.fetch(HoldKey::new(index, id)));
-                accounts.push(index);
-            }
-        }
-        self.fetch(&accounts);
+    fn fetch_asked<'a>(&self, asks: impl Iterator<Item = (u64, &'a str, RequestId)>) {
+        let found = asks.filter_map(|(hash, account, id)| Some(HoldKey::new(self.find_hashed(hash, account)?, id)));
+        let keys: Vec<_> = found.collect();
+        self.fetch(keys.iter().copied());
     }
 
     /// Fetches what ending the next holds, `max` at most, whose deadlines are to be looked at by this second will read.
     pub(super) fn fetch_expiring(&self, second: u64, max: usize) {
         let due = self.deadlines_first.iter().take(max).take_while(|(look, _)| *look <= second);
-        let mut accounts = Vec::new();
-        for opened in due.filter_map(|(_, opened)| self.holds.opened(*opened)) {
-            black_box(self.holds.fetch(opened.key) ^ opened.hold.fetch());
-            accounts.push(opened.key.account);
-        }
-        self.fetch(&accounts);
+        let due = due.filter_map(|(_, opened)| self.holds.opened(*opened));
+        black_box(due.clone().map(|opened| opened.hold.fetch()).fold(0, u64::bitxor));
+        self.fetch(due.map(|opened| opened.key));
     }
 
-    /// Rates are found through their accounts, so those come first.
-    fn fetch(&self, accounts: &[u32]) {
-        let all = || accounts.iter().filter_map(|account| self.account(*account));
-        black_box(all().map(Account::fetch).fold(0, std::ops::BitXor::bitxor));
-        black_box(all().map(Account::fetch_rates).fold(0, std::ops::BitXor::bitxor));
+    /// Fetches where the chains of these holds begin, and their accounts; then the rates, which are found through those.
+    fn fetch(&self, keys: impl Iterator<Item = HoldKey> + Clone) {
+        let accounts = keys.clone().filter_map(|key| self.account(key.account));
+        black_box(keys.map(|key| self.holds.fetch(key)).fold(0, u64::bitxor));
+        black_box(accounts.clone().map(Account::fetch).fold(0, u64::bitxor));
+        black_box(accounts.map(Account::fetch_rates).fold(0, u64::bitxor));
     }
 }

@@ -57,11 +57,6 @@ enum Off {
 }
 
 impl<const N: usize> Rate<N> {
-    /// Reads a word of each part.
-    pub(super) fn fetch(&self) -> u64 {
-        self.meters.iter().fold(self.level_at.nanos() ^ u64::from(self.seq), |seen, meter| seen ^ meter.per_minute)
-    }
-
     pub(super) fn new(now: Time) -> Self {
         let base = Base::new(now);
         Self {
@@ -81,6 +76,11 @@ impl<const N: usize> Rate<N> {
             marks: Marks::default(),
             off: Off::No,
         }
+    }
+
+    /// Reads a word of each part.
+    pub(super) fn fetch(&self) -> u64 {
+        self.meters.iter().fold(self.level_at.nanos() ^ u64::from(self.seq), |seen, meter| seen ^ meter.per_minute)
     }
 
     /// How the buckets stand; `expected` are the limits where the pool was not heard yet.

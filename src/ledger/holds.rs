@@ -62,7 +62,7 @@ impl Holds {
 
     /// Reads where the chains of a key begin.
     pub(super) fn fetch(&self, key: HoldKey) -> u64 {
-        let hash = self.hasher.hash_one(key);
+        let Sought { hash, .. } = self.seek(key);
         u64::from(self.chains.front(hash) ^ self.ended.front(hash))
     }
 

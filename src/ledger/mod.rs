@@ -157,20 +157,6 @@ impl Ledger {
         }
     }
 
-    /// Fetches what checks of these accounts and requests, which come next, will read: they then wait for memory together.
-    pub fn look_ahead<'a>(&self, asks: impl Iterator<Item = (&'a str, RequestId)>) {
-        let asks: Vec<_> = asks.map(|(account, id)| (self.rules.hash(account), account, id)).collect();
-        if asks.len() < 2 {
-            return;
-        }
-        for (place, shard) in self.shards.iter().enumerate() {
-            let mut here = asks.iter().filter(|(hash, ..)| self.place_of(hash >> 32) == place).copied().peekable();
-            if here.peek().is_some() {
-                lock(shard).fetch_asked(here);
-            }
-        }
-    }
-
     /// What a check of this ask would come to, and why. Changes nothing; `None` where the account is not loaded.
     pub fn explain(&self, ask: &Ask<'_>, now: Now) -> Option<Explained> {
         match self.rules.catalogue.demand(ask, now.unix) {

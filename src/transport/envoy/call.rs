@@ -63,10 +63,9 @@ fn whole(
 }
 
 async fn answer_once_whole(wire: Arc<Wire>, message: Bytes, respond: SendResponse<Bytes>) {
-    match wire.check_now(&[&message]).pop() {
-        Some(Ok(reply)) => send(respond, reply),
-        Some(Err(missing)) => answer_later(wire, message, missing, respond).await,
-        None => {}
+    match wire.check_now(&[&message]).pop().expect("as many answers as messages") {
+        Ok(reply) => send(respond, reply),
+        Err(missing) => answer_later(wire, message, missing, respond).await,
     }
 }
 

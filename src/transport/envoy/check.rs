@@ -27,7 +27,7 @@ pub enum Missing {
 }
 
 /// An answer from memory, or what memory lacks.
-pub type Told = Result<Reply, Missing>;
+type FromMemory = Result<Reply, Missing>;
 
 /// A check that can be decided once it is known who pays.
 struct Check<'a> {
@@ -42,16 +42,16 @@ impl Wire {
     ///
     /// Those that came together take each step together: what they read of memory is then waited for at the same time, and
     /// the code of a step is in the cache for all but the first.
-    pub fn check_now(&self, messages: &[&[u8]]) -> Vec<Told> {
+    pub fn check_now(&self, messages: &[&[u8]]) -> Vec<FromMemory> {
         let read: Vec<_> = messages.iter().map(|message| self.read(message)).collect();
         let now = self.gate.now();
         let paid: Vec<_> = read.into_iter().map(|read| self.paid_now(read, now)).collect();
         self.gate.look_ahead(paid.iter().flatten().map(|(check, payer)| (payer.name(), check.name.id)));
-        let told = paid.into_iter().map(|paid| match paid {
+        let decided = paid.into_iter().map(|paid| match paid {
             Ok((check, payer)) => self.decided_now(&check, &payer),
-            Err(told) => told,
+            Err(decided) => decided,
         });
-        told.collect()
+        decided.collect()
     }
 
     /// Answers a `CheckRequest` after what was missing was asked for.
@@ -89,11 +89,12 @@ impl Wire {
         }
     }
 
+    /// Who pays; as an error what needs no decision, or cannot have one yet.
     fn paid_now<'a>(
         &self,
         read: Result<(Who<'a>, Check<'a>), Reply>,
         now: Now,
-    ) -> Result<(Check<'a>, Payer<'a>), Told> {
+    ) -> Result<(Check<'a>, Payer<'a>), FromMemory> {
         let (who, check) = read.map_err(Ok)?;
         match self.payer_now(who, now.time) {
             Some(Ok(payer)) => Ok((check, payer)),
@@ -102,7 +103,7 @@ impl Wire {
         }
     }
 
-    fn decided_now(&self, check: &Check<'_>, payer: &Payer<'_>) -> Told {
+    fn decided_now(&self, check: &Check<'_>, payer: &Payer<'_>) -> FromMemory {
         let (ask, now) = (check.wanted.ask(payer.name(), check.name.id), self.gate.now());
         let answer = self.gate.check_now(&ask, now).map_err(|lack| Missing::Pool(lack, now.time))?;
         Ok(Ok(self.answer(check, payer, &answer)))
