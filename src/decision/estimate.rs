@@ -104,11 +104,26 @@ pub struct Demand {
     pub out_asked: bool,
     /// `prompt x p_prompt + out_max x p_generated`, as if nothing were cached.
     pub cost: Credit,
-    /// As `cost` with one generated token for each completion: the least that a capped ask can use.
-    pub cost_min: Credit,
-    /// Below this, what is left counts as nothing (the price of the catalogue's `dust_tokens`).
-    pub dust: Credit,
+    /// The catalogue's `dust_tokens`.
+    pub dust_tokens: u64,
     pub capped: bool,
+}
+
+impl Demand {
+    /// As `cost` with one generated token for each completion: the least that a capped ask can use.
+    pub fn cost_min(&self) -> Credit {
+        self.price.cost_rounded_up(Usage { prompt: self.prompt, cached: 0, generated: u64::from(self.n) })
+    }
+
+    /// Below this, what is left counts as nothing.
+    pub fn dust(&self) -> Credit {
+        self.price.cost_rounded_up(Usage { generated: self.dust_tokens, ..Usage::default() })
+    }
+
+    /// The least money that is of any use to the asker.
+    pub fn least(&self) -> Credit {
+        if self.capped { self.cost_min() } else { self.cost }
+    }
 }
 
 impl Catalogue {
@@ -123,7 +138,6 @@ impl Catalogue {
         let prompt = prompt_tokens(ask.prompt, model)?;
         let n = u64::from(ask.n);
         let out_max = output_tokens_max(ask.max_tokens, model, prompt)?.saturating_mul(n);
-        let cost = |prompt, generated| price.cost_rounded_up(Usage { prompt, cached: 0, generated });
         let rate_key = RateKey { model: id, fast: ask.service_tier == ServiceTier::Fast };
         Ok(Demand {
             model: id,
@@ -136,9 +150,8 @@ impl Catalogue {
             prompt_estimated: matches!(ask.prompt, Prompt::Bytes(_)),
             out_max,
             out_asked: ask.max_tokens.is_some(),
-            cost: cost(prompt, out_max),
-            cost_min: cost(prompt, n),
-            dust: cost(0, self.admission.dust_tokens),
+            cost: price.cost_rounded_up(Usage { prompt, cached: 0, generated: out_max }),
+            dust_tokens: self.admission.dust_tokens,
             capped: ask.capped,
         })
     }

@@ -172,13 +172,12 @@ impl Findings {
 
     /// The answer, or `None` where nothing speaks against admission.
     fn choose(self) -> Option<Decision> {
-        let short_of_credit = self.short.need.max(self.short.user).is_positive();
-        match self.permanent.or(self.transient) {
-            Some(denial) if short_of_credit && Reason::CreditsDepleted <= denial.reason => {
-                let Short { need, user, .. } = self.short;
+        let Short { need, user, .. } = self.short;
+        match self.permanent.as_ref().or(self.transient.as_ref()) {
+            Some(denial) if need.max(user).is_positive() && Reason::CreditsDepleted <= denial.reason => {
                 Some(Decision::Short(Short { need, user, ..Short::default() }))
             }
-            Some(denial) => Some(Decision::Deny(denial)),
+            Some(denial) => Some(Decision::Deny(*denial)),
             None => (self.short != Short::default()).then_some(Decision::Short(self.short)),
         }
     }

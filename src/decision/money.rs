@@ -54,7 +54,7 @@ pub(super) fn month(demand: &Demand, standing: &Standing) -> Option<Denial> {
     if !room.is_positive() || is_dust(demand, room) {
         return Some(denial(Reason::MonthlyLimit));
     }
-    (room < least(demand)).then(|| Denial {
+    (room < demand.least()).then(|| Denial {
         affordable_max_tokens: affordable_max_tokens(demand, standing),
         ..denial(Reason::ExceedsMonthRoom)
     })
@@ -110,7 +110,7 @@ pub(super) fn balance(
     let depleted = !available.is_positive() || is_dust(demand, available);
     let amounts = Amounts::Money { limit: available.at_least_zero(), used: money.held, requested: demand.cost };
     let denial = |reason| Denial { amounts, ..Denial::of(reason) };
-    if !depleted && available >= least(demand) {
+    if !depleted && available >= demand.least() {
         let retry_after = Some(in_flight_wait(rights.plus(money.held) >= promise.cost));
         return Some(Denial { retry_after, ..denial(Reason::InFlight) });
     }
@@ -140,14 +140,9 @@ const fn in_flight_wait(is_here: bool) -> Duration {
     if is_here { IN_FLIGHT_HERE_WAIT } else { IN_FLIGHT_ELSEWHERE_WAIT }
 }
 
-/// The least money that is of any use to the asker.
-fn least(demand: &Demand) -> Credit {
-    if demand.capped { demand.cost_min } else { demand.cost }
-}
-
 /// A remainder so small that it counts as used up, unless it covers the demand.
 fn is_dust(demand: &Demand, remainder: Credit) -> bool {
-    remainder < demand.dust && remainder < demand.cost
+    remainder < demand.cost && remainder < demand.dust()
 }
 
 /// The most `max_tokens` for each completion that month, user and balance all have room for; `None` where none has.

@@ -44,7 +44,11 @@ pub enum Wait {
 impl Limit {
     /// The most that may be taken at once, in tokens, rounded down.
     pub fn capacity(self) -> u64 {
-        tokens_rounded_down(self.capacity_units())
+        let burst = u64::from(self.burst_seconds);
+        match self.per_minute.checked_mul(burst) {
+            Some(a_minute_long) => a_minute_long / 60,
+            None => saturated(u128::from(self.per_minute).saturating_mul(u128::from(burst)) / 60),
+        }
     }
 
     /// Whether `need` tokens fit into an empty bucket; else no wait is long enough.
@@ -54,7 +58,8 @@ impl Limit {
 
     /// The most that may be taken at once, exact: `limit x burst_seconds / 60` tokens in units.
     fn capacity_units(self) -> u128 {
-        u128::from(self.per_minute).saturating_mul(u128::from(self.burst_seconds)).saturating_mul(NANOS_PER_SECOND)
+        let burst_nanos = u64::from(self.burst_seconds).saturating_mul(1_000_000_000);
+        u128::from(self.per_minute).saturating_mul(u128::from(burst_nanos))
     }
 }
 

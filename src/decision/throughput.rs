@@ -56,7 +56,7 @@ pub(super) fn check(demand: &Demand, standing: &Standing, need: Need, now: Time,
 
 /// What each bucket says that the demand drains.
 pub(super) fn explain(demand: &Demand, standing: &Standing, need: Need, now: Time) -> Vec<Finding> {
-    let count = if demand.rate_key.is_some() { BUCKETS.len() } else { 1 };
+    let count = if demand.rate_key.is_some() { usize::MAX } else { 1 };
     let finding = |(metric, needed, rate): (Option<Metric>, u64, &RateStanding)| Finding {
         bound: metric.map_or(Bound::Requests, Bound::Tokens),
         amounts: amounts(rate, needed, now),
@@ -68,14 +68,20 @@ pub(super) fn explain(demand: &Demand, standing: &Standing, need: Need, now: Tim
         },
         empty_after: rate.bucket.map(|bucket| bucket.empty_after(rate.limit, now)),
     };
-    buckets(standing, need).take(count).map(finding).collect()
+    buckets(standing, need).into_iter().take(count).map(finding).collect()
 }
 
-/// Each bucket with what is needed of it.
-fn buckets(standing: &Standing, need: Need) -> impl Iterator<Item = (Option<Metric>, u64, &RateStanding)> {
-    let asked = [need.requests].into_iter().chain(need.tokens);
-    let standings = [&standing.requests].into_iter().chain(&standing.tokens);
-    BUCKETS.into_iter().zip(asked).zip(standings).map(|((metric, needed), rate)| (metric, needed, rate))
+/// Each bucket with what is needed of it: the account's requests, then the metrics of its model. Of several that are too
+/// small the first is named, so the generated one only where no other is: then fewer tokens help.
+fn buckets(standing: &Standing, need: Need) -> [(Option<Metric>, u64, &RateStanding); 4] {
+    let [prompt, uncached, generated] = need.tokens;
+    let [prompt_rate, uncached_rate, generated_rate] = &standing.tokens;
+    [
+        (None, need.requests, &standing.requests),
+        (Some(Metric::Prompt), prompt, prompt_rate),
+        (Some(Metric::Uncached), uncached, uncached_rate),
+        (Some(Metric::Generated), generated, generated_rate),
+    ]
 }
 
 fn later(metric: Option<Metric>, needed: u64, rate: &RateStanding, wait: Duration, now: Time) -> Denial {
@@ -94,10 +100,6 @@ fn never(demand: &Demand, metric: Option<Metric>, needed: u64, rate: &RateStandi
 fn reason_of(metric: Option<Metric>) -> Reason {
     metric.map_or(Reason::RequestsPerMinute, Metric::reason)
 }
-
-/// The account's requests, then the metrics of its model. Of several that are too small the first is named, so the
-/// generated one only where no other is: then fewer tokens help.
-const BUCKETS: [Option<Metric>; 4] = [None, Some(Metric::Prompt), Some(Metric::Uncached), Some(Metric::Generated)];
 
 /// How a need fits what is lent of a bucket and what the pool could lend.
 enum Fit {

@@ -286,7 +286,7 @@ impl Account {
         self.note_use(now);
         if short.need.is_positive() {
             let lendable = super::lease::sum(self.available, self.lease.unheld());
-            let least = if demand.capped { lendable.max(demand.cost_min).min(short.need) } else { short.need };
+            let least = if demand.capped { lendable.max(demand.cost_min()).min(short.need) } else { short.need };
             self.change_rare(|rare| rare.waiting.join(Waiting { least, sum: short.need }));
             self.cost_recent = short.need.into();
         }

@@ -45,7 +45,7 @@ impl Shard {
     }
 
     /// Fetches where the chains of these holds begin, and their accounts; then the rates, which are found through those.
-    fn fetch(&self, keys: impl Iterator<Item = HoldKey> + Clone) {
+    pub(super) fn fetch(&self, keys: impl Iterator<Item = HoldKey> + Clone) {
         let accounts = keys.clone().filter_map(|key| self.account(key.account));
         black_box(keys.map(|key| self.holds.fetch(key)).fold(0, u64::bitxor));
         black_box(accounts.clone().map(Account::fetch).fold(0, u64::bitxor));

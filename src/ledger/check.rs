@@ -10,7 +10,7 @@ use super::compact::Place;
 use super::hold::{Hold, HoldKey};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
-use super::standing::{balance, limits, standing};
+use super::standing::{Asking, balance, limits, standing};
 use super::users::{Asker, Payer};
 use super::{Allowance, lease};
 use crate::clock::{Now, Time};
@@ -42,25 +42,30 @@ impl Shard {
         let Some(index) = self.find_hashed(question.hash, name) else {
             return self.check_stranger(rules, question, now);
         };
+        let key = HoldKey::new(index, question.ask.request_id);
+        self.fetch(std::iter::once(key));
         let content = content(rules, question);
-        let sought = self.holds.seek(HoldKey::new(index, question.ask.request_id));
+        let sought = self.holds.seek(key);
         if let Some(answer) = self.repeat(rules, &sought, question, content, now.time) {
             return Checked::Answered(answer);
         }
-        let Some((standing, user)) = self.stand(rules, index, question, now) else {
+        let (user, asking) = self.asking(rules, index, question, now);
+        let account = self.account_mut(index);
+        let stood = account.and_then(|account| standing(account, rules, question.demand, asking, now.time));
+        let Some(standing) = &stood else {
             if self.strangers.contains(name, now.time) {
                 return Checked::Answered(nobody(Denial::of(Reason::UnknownAccount)));
             }
             self.await_load(rules, index, question.demand, now);
             return Checked::Unknown;
         };
-        match decide(question.demand, &standing, rules.catalogue.admission.generated_hold, now.time) {
+        match decide(question.demand, standing, rules.catalogue.admission.generated_hold, now.time) {
             Decision::Deny(denial) => {
                 if denial.reason == Reason::UserLimit {
                     self.doubt_user(rules, user, now.time);
                 }
                 let Some(account) = self.account_mut(index) else { return Checked::Unknown };
-                let answer = denied(account, &standing, question.demand, denial, now.time);
+                let answer = denied(account, standing, question.demand, denial, now.time);
                 if denial.retry_after.is_none() && account.is_stale(rules, now.time) {
                     account.ask_anew();
                     self.reschedule(rules, index, now.time);
@@ -75,35 +80,23 @@ impl Shard {
                 Checked::Short(short)
             }
             Decision::Admit(charge) => {
-                Checked::Answered(self.admit(rules, &sought, question, content, &charge, (&standing, user), now.time))
+                Checked::Answered(self.admit(rules, &sought, question, content, &charge, (standing, user), now.time))
             }
         }
     }
 
-    /// How the account stands, and the user who asks. `None` where the account is not loaded.
-    pub(super) fn stand(
-        &mut self,
-        rules: &Rules,
-        index: u32,
-        question: Question<'_>,
-        now: Now,
-    ) -> Option<(Standing, Option<Place>)> {
-        let mut full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
+    /// The user who asks, if there is a cap, and what else a decision looks at beside the account.
+    fn asking(&mut self, rules: &Rules, index: u32, question: Question<'_>, now: Now) -> (Option<Place>, Asking) {
+        let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
         let payer = Payer { account: question.ask.account, hash: question.hash, user: question.ask.user };
-        let user = match self.asker(rules, index, payer, now) {
-            Asker::Uncapped => None,
-            Asker::User(place) => Some(place),
-            Asker::Crowded => {
-                full = true;
-                None
+        match self.asker(rules, index, payer, now) {
+            Asker::Uncapped => (None, Asking { user: None, full }),
+            Asker::User(place) => {
+                let user = self.user_standing(place, question.demand, now.time);
+                (Some(place), Asking { user, full })
             }
-        };
-        let account = self.account_mut(index)?;
-        let mut standing = standing(account, rules, question.demand, full, now.time)?;
-        if let Some(place) = user {
-            standing.user = self.user_standing(place, question.demand, now.time);
+            Asker::Crowded => (None, Asking { user: None, full: true }),
         }
-        Some((standing, user))
     }
 
     /// The pool brought nothing: the account's failure policy answers.
@@ -122,8 +115,10 @@ impl Shard {
             Checked::Short(short) => short,
         };
         let index = self.find_hashed(question.hash, question.ask.account).expect("a short ask names a known account");
-        let stood = self.stand(rules, index, question, now);
-        let (mut standing, user) = stood.expect("a short ask names a loaded account");
+        let (user, asking) = self.asking(rules, index, question, now);
+        let account = self.account_mut(index).expect("as above");
+        let stood = standing(account, rules, question.demand, asking, now.time);
+        let mut standing = stood.expect("a short ask names a loaded account");
         let of_user = standing.user.map_or(Credit::ZERO, |user| short.user.minus(user.rights));
         let lent = short.need.minus(standing.money.rights).max(of_user).at_least_zero();
         let account = self.account_mut(index).expect("as above");
@@ -187,7 +182,7 @@ impl Shard {
             Verdict::Denied(Denial { invalid: Some(Invalid::OtherContent), ..denial })
         };
         let account = self.account_mut(sought.key.account)?;
-        let standing = standing(account, rules, question.demand, false, now)?;
+        let standing = standing(account, rules, question.demand, Asking::default(), now)?;
         let limits = limits(&standing, question.demand.rate_key, None, now);
         Some(Answer { verdict, limits: Some(limits), balance: Some(balance(account)) })
     }

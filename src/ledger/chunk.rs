@@ -83,16 +83,17 @@ impl<const N: usize> Rate<N> {
         self.meters.iter().fold(self.level_at.nanos() ^ u64::from(self.seq), |seen, meter| seen ^ meter.per_minute)
     }
 
-    /// How the buckets stand; `expected` are the limits where the pool was not heard yet.
-    pub(super) fn standing(&self, expected: [Limit; N], now: Time) -> [RateStanding; N] {
+    /// How the buckets stand, after what is left of dead chunks went back; `expected` are the limits where the pool was not
+    /// heard yet.
+    pub(super) fn standing(&mut self, expected: [Limit; N], now: Time) -> [RateStanding; N] {
+        self.bury_dead(now);
         let mut standing = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
         if !self.is_heard() {
             return standing;
         }
-        let dead = self.are_dead(now);
         for (meter, standing) in self.meters.iter().zip(&mut standing) {
             standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: u32::from(self.burst_seconds) };
-            standing.chunk = live(meter, dead);
+            standing.chunk = meter.live((false, false));
             standing.bucket = Some(Bucket::with_level(meter.level.units(), self.level_at));
         }
         standing
@@ -128,7 +129,7 @@ impl<const N: usize> Rate<N> {
 
     fn at_hand(&self, now: Time) -> [u64; N] {
         let dead = self.are_dead(now);
-        std::array::from_fn(|place| self.meters.get(place).map_or(0, |meter| live(meter, dead)))
+        std::array::from_fn(|place| self.meters.get(place).map_or(0, |meter| meter.live(dead)))
     }
 
     /// Lets the levels drain up to `now`, before anything changes them.
@@ -161,12 +162,12 @@ impl<const N: usize> Rate<N> {
         }
     }
 
-    /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt.
+    /// Takes tokens that were admitted on [`Rate::standing`], by which no dead chunk is left: from the older one first.
+    /// What they do not hold becomes debt.
     pub(super) fn take(&mut self, tokens: [u64; N], now: Time) {
-        self.bury_dead(now);
-        self.turn_second(now);
         self.drain(now);
         self.used_at = self.mark(now);
+        self.turn_second(self.used_at);
         for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
             // What chunks held is told when the next ones are asked for; what they did not hold, soon.
             let is_owed = meter.take(tokens);
@@ -176,16 +177,22 @@ impl<const N: usize> Rate<N> {
 
     /// Makes up for the difference between what was charged and what it came to.
     pub(super) fn true_up(&mut self, charged: [u64; N], actual: [u64; N], now: Time) {
+        if charged == actual {
+            return;
+        }
         self.drain(now);
         for ((meter, charged), actual) in self.meters.iter_mut().zip(charged).zip(actual) {
             meter.charge(actual.saturating_sub(charged));
             meter.give_back(charged.saturating_sub(actual));
         }
-        self.marks.put(DIRTY, charged != actual || self.marks.has(DIRTY));
+        self.marks.put(DIRTY, true);
     }
 
     /// Counts settled tokens, which feed the adaptive limit.
     pub(super) fn count_used(&mut self, tokens: [u64; N]) {
+        if tokens == [0; N] {
+            return;
+        }
         for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
             meter.used = meter.used.saturating_add(small(tokens));
         }
@@ -209,8 +216,8 @@ impl<const N: usize> Rate<N> {
         mine.sum.iter_mut().zip(waits.sum).for_each(|(mine, sum)| *mine = mine.saturating_add(sum));
     }
 
-    fn turn_second(&mut self, now: Time) {
-        let passed = self.since(self.second, now);
+    fn turn_second(&mut self, now: Moment) {
+        let passed = now.since(self.second);
         if passed < SECOND {
             return;
         }
@@ -219,7 +226,7 @@ impl<const N: usize> Rate<N> {
             meter.demand = if quiet { 0 } else { meter.recent };
             meter.recent = 0;
         }
-        self.second = self.mark(now);
+        self.second = now;
     }
 
     fn is_awaited(&self) -> bool {
@@ -229,7 +236,7 @@ impl<const N: usize> Rate<N> {
     /// A chunk that is in use runs low.
     pub(super) fn runs_low(&self, now: Time) -> bool {
         let dead = self.are_dead(now);
-        self.meters.iter().any(|meter| live(meter, dead) < meter.next_second() / 2)
+        self.meters.iter().any(|meter| meter.live(dead) < meter.next_second() / 2)
     }
 
     /// When something should be said of this group: at once for waiting asks, ahead of need while it is used, and
@@ -281,14 +288,15 @@ impl<const N: usize> Rate<N> {
     fn is_short_within(&self, ahead: Duration, now: Time) -> bool {
         let seconds = ahead.as_secs().saturating_add(2);
         let dead = self.are_dead(now);
-        self.meters.iter().any(|meter| live(meter, dead) < meter.next_second().saturating_mul(seconds))
+        self.meters.iter().any(|meter| meter.live(dead) < meter.next_second().saturating_mul(seconds))
     }
 
     /// What to say now, and to ask for if it would be short within `ahead`; asks that waited are answered by it. With
     /// `closing` nothing is asked for.
     pub(super) fn say(&mut self, ahead: Duration, closing: bool, now: Time) -> Said<N> {
         self.bury_dead(now);
-        self.turn_second(now);
+        let mark = self.mark(now);
+        self.turn_second(mark);
         if (self.is_heard() && self.since(self.answered, now) > SILENCE) || self.seq > SEQ_MAX {
             self.reopen(now);
         }
@@ -485,11 +493,4 @@ impl<const N: usize> Rate<N> {
             assert!(u64::from(meter.returned) <= meter.owed(), "no more tokens go back than were granted or charged");
         }
     }
-}
-
-/// What is left of the chunks that are not dead, of the newest and the one before it.
-fn live(meter: &Meter, (fresh_dead, old_dead): (bool, bool)) -> u64 {
-    let fresh = if fresh_dead { 0 } else { meter.fresh };
-    let old = if old_dead { 0 } else { meter.old };
-    u64::from(fresh).saturating_add(u64::from(old))
 }

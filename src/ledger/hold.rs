@@ -233,7 +233,10 @@ impl Hold {
             if known { usage.prompt.saturating_sub(usage.cached) } else { uncached },
             usage.generated.max(generated),
         ];
-        self.true_up(account, actual, now);
+        let charged = std::mem::replace(&mut self.charged, actual);
+        if let Some(model) = self.model_rate(account) {
+            model.rate.true_up(charged, actual, now);
+        }
         Ok(())
     }
 
@@ -288,28 +291,16 @@ impl Hold {
             account.count_priced(key, more);
         }
         let tokens = tokens_of(usage);
-        self.true_up(account, tokens, now);
+        let charged = std::mem::replace(&mut self.charged, tokens);
         if let Some(model) = self.model_rate(account) {
-            let new = difference(tokens, counted);
-            if new != [0; 3] {
-                model.rate.count_used(new);
-            }
+            model.rate.true_up(charged, tokens, now);
+            model.rate.count_used(difference(tokens, counted));
             if end == End::Settled && usage.generated > 0 {
                 model.learned.observe(usage.generated);
             }
         }
         self.progress = usage;
         cost
-    }
-
-    fn true_up(&mut self, account: &mut Account, actual: [u64; 3], now: Time) {
-        let charged = std::mem::replace(&mut self.charged, actual);
-        if charged == actual {
-            return;
-        }
-        if let Some(model) = self.model_rate(account) {
-            model.rate.true_up(charged, actual, now);
-        }
     }
 
     fn model_rate<'a>(&self, account: &'a mut Account) -> Option<&'a mut ModelRate> {

@@ -7,9 +7,9 @@ use super::check::{DEADLINE_LOOK_MAX, look_at, take};
 use super::hold::{Hold, HoldKey, Late, Past, check_usage};
 use super::holds::Sought;
 use super::shard::{Rules, Shard};
-use super::standing::standing;
+use super::standing::{Asking, standing};
 use crate::clock::{Now, Time};
-use crate::decision::{Credit, Decision, Demand, RateKey, RequestId, ServiceTier, Usage, decide};
+use crate::decision::{Decision, Demand, RateKey, RequestId, ServiceTier, Usage, decide};
 
 /// The most holds that one call expires, and the most ended ones it forgets.
 const EXPIRE_MAX: usize = 64;
@@ -52,16 +52,16 @@ impl Shard {
             Usage { generated: hold.out_max_extended().saturating_add(more), ..Usage::default() },
         )?;
         let (demand, user) = (extension(hold, more), hold.user);
+        let user_standing = user.and_then(|place| {
+            self.follow_parent(place.index(), key.account, now);
+            self.user_standing(place, &demand, now)
+        });
         let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
-        let Some(mut standing) = standing(account, rules, &demand, false, now) else {
+        let Some(mut standing) = standing(account, rules, &demand, Asking { user: user_standing, full: false }, now)
+        else {
             return Err(HoldError::UnknownAccount);
         };
         standing.generated_p95 = None;
-        if let Some(place) = user {
-            self.follow_parent(place.index(), key.account, now);
-            standing.user = self.user_standing(place, &demand, now);
-        }
-        let account = self.accounts.get_mut(key.account).expect("an account outlives its holds");
         let hold = open.and_then(|place| self.holds.at_mut(place)).expect("found above");
         let extended = match decide(&demand, &standing, rules.catalogue.admission.generated_hold, now) {
             Decision::Deny(denial) => Extended::Refused(denial),
@@ -157,11 +157,11 @@ impl Shard {
     pub(super) fn expire_due(&mut self, rules: &Rules, now: Time) -> bool {
         let second = now.seconds();
         for number in 0..EXPIRE_MAX {
+            let first = self.deadlines_first.pop_front_if(|(look, _)| *look <= second);
+            let Some((_, opened)) = first.or_else(|| self.deadlines.pop(second)) else { return false };
             if number % AHEAD == 0 {
                 self.fetch_expiring(second, AHEAD);
             }
-            let first = self.deadlines_first.pop_front_if(|(look, _)| *look <= second);
-            let Some((_, opened)) = first.or_else(|| self.deadlines.pop(second)) else { return false };
             match self.holds.opened(opened) {
                 Some(hold) if hold.hold.is_past(now) => self.expire(rules, hold.key, now),
                 Some(hold) => self.deadlines.push(look_at(hold.hold.deadline, DEADLINE_LOOK_MAX, now), opened),
@@ -281,8 +281,7 @@ fn extension(hold: &Hold, more: u64) -> Demand {
         out_max: more,
         out_asked: true,
         cost,
-        cost_min: cost,
-        dust: Credit::ZERO,
+        dust_tokens: 0,
         capped: false,
     }
 }

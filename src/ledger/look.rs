@@ -9,7 +9,7 @@ use super::answer::{Answer, End, Explained, Here, LimitHere, Limits, ModelHere, 
 use super::check::{Question, life_of, nobody, stand_lent};
 use super::hold::Hold;
 use super::shard::{Rules, Shard};
-use super::standing::{balance, custom_limits, group_name, limits, standing};
+use super::standing::{Asking, balance, custom_limits, group_name, limits, standing};
 use crate::clock::{Now, Time};
 use crate::decision::catalogue::Provenance;
 use crate::decision::explain::{Bound, Finding, explain};
@@ -31,9 +31,9 @@ impl Shard {
         };
         let full = self.open.of_all(&rules.holds_open) >= rules.settings.holds_max;
         let mut account = self.as_found_next(index, now.time)?;
-        let mut standing = standing(&mut account, rules, question.demand, full, now.time)?;
         let user = self.look_at_user(rules, &account, question, now);
-        standing.user = user.map(|(user, _)| user);
+        let asking = Asking { user: user.map(|(user, _)| user), full };
+        let mut standing = standing(&mut account, rules, question.demand, asking, now.time)?;
         let at_hand = AtHand::of(&standing);
         let available = (account.available, user.map_or(Credit::ZERO, |(_, available)| available));
         let decision = decided_as_lent(rules, question.demand, available, &mut standing, now.time);
@@ -59,7 +59,7 @@ impl Shard {
         let opened = self.holds.open_of(index).filter(|hold| !hold.is_found_past(now)).map(|hold| hold.age(now));
         let mut keys: Vec<RateKey> = Vec::new();
         keys.extend(account.rates.iter().flat_map(|rates| rates.models()).map(|model| model.key));
-        let rates = |account: &mut Account, key| standing(account, rules, &nothing_of(key), false, now);
+        let rates = |account: &mut Account, key| standing(account, rules, &nothing_of(key), Asking::default(), now);
         let requests = rates(&mut account, None)?.requests;
         let mut models = Vec::new();
         for key in keys {
@@ -224,8 +224,7 @@ fn nothing_of(key: Option<RateKey>) -> Demand {
         out_max: 0,
         out_asked: false,
         cost: Credit::ZERO,
-        cost_min: Credit::ZERO,
-        dust: Credit::ZERO,
+        dust_tokens: 0,
         capped: false,
     }
 }

@@ -35,6 +35,13 @@ impl Meter {
         u64::from(self.demand.max(self.recent))
     }
 
+    /// What is left of the chunks that are not dead, of the newest and the one before it.
+    pub(super) fn live(&self, (fresh_dead, old_dead): (bool, bool)) -> u64 {
+        let fresh = if fresh_dead { 0 } else { self.fresh };
+        let old = if old_dead { 0 } else { self.old };
+        u64::from(fresh).saturating_add(u64::from(old))
+    }
+
     /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt, and makes this true.
     pub(super) fn take(&mut self, tokens: u64) -> bool {
         self.recent = self.recent.saturating_add(small(tokens));

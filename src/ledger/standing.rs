@@ -8,29 +8,36 @@ use super::reserved::{raised, reserved_tokens};
 use super::shard::Rules;
 use crate::clock::Time;
 use crate::decision::rate::Limit;
-use crate::decision::standing::{Money, MonthStanding, RateStanding};
+use crate::decision::standing::{Money, MonthStanding, RateStanding, UserStanding};
 use crate::decision::terms::{Terms, TokenLimits};
 use crate::decision::{Credit, Demand, RateKey, Standing};
 
 /// How long to stay away where this sidecar has no place for another hold.
 const OVERLOADED_WAIT: Duration = Duration::from_secs(1);
 
+/// What a decision looks at beside the account.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asking {
+    /// The user who asks, if there is a cap.
+    pub(super) user: Option<UserStanding>,
+    /// There is no place for another hold.
+    pub(super) full: bool,
+}
+
 /// Gathers everything that a decision on `demand` looks at. `None` where the account is not loaded.
 pub(super) fn standing(
     account: &mut Account,
     rules: &Rules,
     demand: &Demand,
-    full: bool,
+    asking: Asking,
     now: Time,
 ) -> Option<Standing> {
     account.roll_over(now);
     let terms = account.terms.as_deref()?;
     let requests_limit = rules.catalogue.requests_limit(terms, has_credits(terms, account.view.balance));
     let mut rates = account.rates.as_deref_mut();
-    let requests = rates.as_mut().and_then(|rates| rates.requests.as_mut()).map(|rate| {
-        rate.bury_dead(now);
-        rate.standing([requests_limit], now)
-    });
+    let requests =
+        rates.as_mut().and_then(|rates| rates.requests.as_mut()).map(|rate| rate.standing([requests_limit], now));
     let [mut requests] = requests.unwrap_or([RateStanding { limit: requests_limit, chunk: 0, bucket: None }]);
     bound(&mut requests, requests_limit.per_minute, now);
     let reserved = demand.rate_key.map_or([0; 3], |key| reserved_tokens(rules, terms, key));
@@ -43,7 +50,6 @@ pub(super) fn standing(
     let mut tokens = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
     let mut generated_p95 = None;
     if let Some(model) = demand.rate_key.and_then(|key| rates?.model_mut(key)) {
-        model.rate.bury_dead(now);
         tokens = model.rate.standing(expected, now);
         generated_p95 = model.learned.p95();
     }
@@ -61,20 +67,23 @@ pub(super) fn standing(
             limit: rules.catalogue.monthly_limit(terms, account.view.tier),
             spent: account.view.month_used.plus(account.lease.month_unreported()),
         },
-        user: None,
+        user: asking.user,
         requests,
         tokens,
         generated_p95,
-        overloaded: full.then_some(OVERLOADED_WAIT),
+        overloaded: asking.full.then_some(OVERLOADED_WAIT),
     })
 }
 
 fn money(account: &Account, terms: &Terms, demand: &Demand, now: Time) -> Money {
     let heard = account.lease.answered().unwrap_or(now);
     let rights = account.lease.free(now);
-    // Whatever the pool adds helps an ask that may be capped, if it is more than dust.
-    let more = super::lease::sum(rights, demand.dust).max(demand.cost_min);
-    let helpful = if demand.capped { more } else { demand.cost };
+    let helpful = if demand.capped {
+        // Whatever the pool adds helps an ask that may be capped, if it is more than dust.
+        super::lease::sum(rights, demand.dust()).max(demand.cost_min())
+    } else {
+        demand.cost
+    };
     Money {
         rights,
         balance: balance(account),

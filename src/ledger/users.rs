@@ -221,13 +221,12 @@ impl Account {
     }
 
     fn stand_as_user(&self, demand: &Demand, now: Time) -> Option<UserStanding> {
-        let least = if demand.capped { demand.cost_min } else { demand.cost };
         Some(UserStanding {
             cap: self.cap()?.limit,
             spent: self.view.month_used.plus(self.lease.month_unreported()),
             held: self.lease.held,
             rights: self.lease.free(now),
-            pool_may_help: !self.rare().refusal.covers(least, now),
+            pool_may_help: !self.rare().refusal.covers(demand.least(), now),
         })
     }
 

@@ -160,7 +160,7 @@ fn a_user_spends_no_more_than_the_cap_and_what_was_lent_of_it() {
 #[test]
 fn a_used_up_cap_pauses_free_models_too_and_an_empty_balance_does_not() {
     let nothing = Credit::ZERO;
-    let free = Demand { price: Price::default(), cost: nothing, cost_min: nothing, dust: nothing, ..demand(ask()) };
+    let free = Demand { price: Price::default(), cost: nothing, ..demand(ask()) };
     let mut standing = healthy();
     broke(&mut standing, "-1");
     assert!(matches!(decide(&free, &standing, GeneratedHold::ReserveP95, NOW), Decision::Admit(_)));

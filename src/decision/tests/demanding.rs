@@ -48,8 +48,8 @@ fn a_demand_takes_at_most_what_the_model_can_give() {
 fn a_demand_costs_as_if_nothing_were_cached() {
     let hinted = demand(Ask { cached_tokens_hint: Some(1_000), n: 2, ..ask() });
     assert_eq!(hinted.cost, usd("0.033"));
-    assert_eq!(hinted.cost_min, usd("0.00303"));
-    assert_eq!(hinted.dust, usd("0.015"));
+    assert_eq!(hinted.cost_min(), usd("0.00303"));
+    assert_eq!(hinted.dust(), usd("0.015"));
 }
 
 #[test]

@@ -174,7 +174,7 @@ proptest! {
                 prop_assert_eq!(charge.capped, charge.out_max < demand.out_max);
             }
             Decision::Deny(denial) if denial.reason == Reason::MonthlyLimit => {
-                prop_assert!(room.unwrap() < demand.dust.nanos());
+                prop_assert!(room.unwrap() < demand.dust().nanos());
             }
             Decision::Deny(_) => prop_assert!(cost(u64::from(n)) > payable),
             Decision::Short(_) => panic!("the pool was asked already"),
