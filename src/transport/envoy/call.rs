@@ -44,10 +44,11 @@ fn whole(
 ) -> Option<(Bytes, SendResponse<Bytes>)> {
     let max = wire.settings.wire.message_bytes_max;
     let mut message = BytesMut::new();
-    if let Poll::Ready(Some(Ok(data))) = body.poll_data(cx) {
+    if let Poll::Ready(Some(Ok(mut data))) = body.poll_data(cx) {
         release(&mut body, data.len());
         if body.is_end_stream() && unframed(&data, max).is_ok() {
-            return Some((data.slice(PREFIX_BYTES..), respond));
+            data.advance(PREFIX_BYTES);
+            return Some((data, respond));
         }
         message.extend_from_slice(&data);
     }

@@ -38,7 +38,7 @@ struct Check<'a> {
 }
 
 impl Wire {
-    /// Answers each `CheckRequest` from memory, or says what is missing for [`Wire::check_later`].
+    /// Answers each `CheckRequest` from memory, as of one moment, or says what is missing for [`Wire::check_later`].
     ///
     /// Those that came together take each step together: what they read of memory is then waited for at the same time, and
     /// the code of a step is in the cache for all but the first.
@@ -48,7 +48,7 @@ impl Wire {
         let paid: Vec<_> = read.into_iter().map(|read| self.paid_now(read, now)).collect();
         self.gate.look_ahead(paid.iter().flatten().map(|(check, payer)| (payer.name(), check.name.id)));
         let decided = paid.into_iter().map(|paid| match paid {
-            Ok((check, payer)) => self.decided_now(&check, &payer),
+            Ok((check, payer)) => self.decided_now(&check, &payer, now),
             Err(decided) => decided,
         });
         decided.collect()
@@ -103,8 +103,8 @@ impl Wire {
         }
     }
 
-    fn decided_now(&self, check: &Check<'_>, payer: &Payer<'_>) -> FromMemory {
-        let (ask, now) = (check.wanted.ask(payer.name(), check.name.id), self.gate.now());
+    fn decided_now(&self, check: &Check<'_>, payer: &Payer<'_>, now: Now) -> FromMemory {
+        let ask = check.wanted.ask(payer.name(), check.name.id);
         let answer = self.gate.check_now(&ask, now).map_err(|lack| Missing::Pool(lack, now.time))?;
         Ok(Ok(self.answer(check, payer, &answer)))
     }

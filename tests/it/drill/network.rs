@@ -61,13 +61,18 @@ async fn a_replica_takes_over_without_the_last_second() {
         info.contains("master_link_status:up").then_some(())
     })
     .await;
+    let before = Sidecar::on(&old.url()).await;
     old.say("WAIT 1 1000").await;
     link.back(false);
+    let told = sums(&before, &scene.accounts).await.used;
     load.admits(40).await;
     load.seen();
 
-    let before = Sidecar::on(&old.url()).await;
-    let lost = sums(&before, &scene.accounts).await;
+    let lost = eventually("usage that the replica will not have", async || {
+        let sums = sums(&before, &scene.accounts).await;
+        (sums.used > told).then_some(sums)
+    })
+    .await;
     old.program.kill();
     new.say("REPLICAOF NO ONE").await;
     let after = Sidecar::on(&new.url()).await;
