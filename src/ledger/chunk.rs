@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::compact::{Base, Moment, small};
 use super::lease::generation_at;
 use super::meter::Meter;
-use super::words::{DIRTY, FOLLOWED, FRESH_SMALL, Heard, Marks, OLD_SMALL, PRESSING, Said, Waits};
+use super::words::{DIRTY, FRESH_SMALL, Heard, Marks, OLD_SMALL, PRESSING, Said, Waits};
 use crate::clock::Time;
 use crate::decision::rate::{Bucket, Limit};
 use crate::decision::standing::RateStanding;
@@ -168,7 +168,6 @@ impl<const N: usize> Rate<N> {
         self.drain(now);
         self.used_at = self.mark(now);
         self.turn_second(self.used_at);
-        self.marks.put(FOLLOWED, self.meters.iter().any(|meter| meter.next_second() > 0));
         for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
             // What chunks held is told when the next ones are asked for; what they did not hold, soon.
             let is_owed = meter.take(tokens);
@@ -280,9 +279,9 @@ impl<const N: usize> Rate<N> {
         is_short || self.due_at(every, now).is_some_and(|at| at <= now.after(ahead))
     }
 
-    /// A single request is not in use: most of them come alone.
     fn is_in_use(&self, now: Time) -> bool {
-        self.marks.has(FOLLOWED) && self.since(self.used_at, now) < SECOND && self.is_heard()
+        let needed = self.meters.iter().any(|meter| meter.next_second() > 0);
+        needed && self.since(self.used_at, now) < SECOND && self.is_heard()
     }
 
     /// Tokens at hand may run low within `ahead`.

@@ -30,7 +30,7 @@ pub(super) struct Heard {
     pub(super) level: u128,
 }
 
-/// A few yes-or-no questions in one byte.
+/// Four yes-or-no questions in one byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks(u8);
 
@@ -41,8 +41,6 @@ pub(super) const PRESSING: u8 = 2;
 /// The newest chunk, or the one before it, is small: its rest may come back at any time.
 pub(super) const FRESH_SMALL: u8 = 4;
 pub(super) const OLD_SMALL: u8 = 8;
-/// The newest tokens were taken within a second or two of others: more of them may follow.
-pub(super) const FOLLOWED: u8 = 16;
 
 impl Marks {
     pub(super) const fn has(self, mark: u8) -> bool {

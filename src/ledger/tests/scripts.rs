@@ -378,19 +378,6 @@ fn a_cold_lease_is_worth_many_requests_also_while_the_store_is_away() {
 }
 
 #[test]
-fn chunks_are_asked_for_ahead_once_a_request_followed_another() {
-    check(
-        "pay 1000
-         serve r1 1000+500 => admitted $0.005 out 500
-         wait 500ms
-         round => silence
-         serve r2 1000+500 => admitted $0.005 out 500
-         wait 500ms
-         round => rates 1",
-    );
-}
-
-#[test]
 fn holds_above_what_is_lent_ahead_leave_room_for_more() {
     check(
         "pay 1000
@@ -398,7 +385,7 @@ fn holds_above_what_is_lent_ahead_leave_room_for_more() {
          serve r2 1000+20000 n=128 batch => admitted $7.681 out 2560000
          settle r1 200000/0/16000
          wait 2s
-         round => sync
+         round => sync rates 1
          sums => held $7.681 free $5.00",
     );
 }
