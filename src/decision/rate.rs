@@ -46,7 +46,7 @@ impl Limit {
     pub fn capacity(self) -> u64 {
         let burst = u64::from(self.burst_seconds);
         match self.per_minute.checked_mul(burst) {
-            Some(a_minute_long) => a_minute_long / 60,
+            Some(token_seconds) => token_seconds / 60,
             None => saturated(u128::from(self.per_minute).saturating_mul(u128::from(burst)) / 60),
         }
     }
@@ -58,8 +58,8 @@ impl Limit {
 
     /// The most that may be taken at once, exact: `limit x burst_seconds / 60` tokens in units.
     fn capacity_units(self) -> u128 {
-        let burst_nanos = u64::from(self.burst_seconds).saturating_mul(1_000_000_000);
-        u128::from(self.per_minute).saturating_mul(u128::from(burst_nanos))
+        let burst_nanos = u128::from(self.burst_seconds).saturating_mul(NANOS_PER_SECOND);
+        u128::from(self.per_minute).saturating_mul(burst_nanos)
     }
 }
 

@@ -43,6 +43,7 @@ impl Shard {
             return self.check_stranger(rules, question, now);
         };
         let key = HoldKey::new(index, question.ask.request_id);
+        // One look at each part first, for a check that came alone: what follows then waits for all of them at once.
         self.fetch(std::iter::once(key));
         let content = content(rules, question);
         let sought = self.holds.seek(key);

@@ -93,7 +93,7 @@ impl<const N: usize> Rate<N> {
         }
         for (meter, standing) in self.meters.iter().zip(&mut standing) {
             standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: u32::from(self.burst_seconds) };
-            standing.chunk = meter.live((false, false));
+            standing.chunk = meter.live((false, false)); // What is dead was buried.
             standing.bucket = Some(Bucket::with_level(meter.level.units(), self.level_at));
         }
         standing
@@ -162,8 +162,8 @@ impl<const N: usize> Rate<N> {
         }
     }
 
-    /// Takes tokens that were admitted on [`Rate::standing`], by which no dead chunk is left: from the older one first.
-    /// What they do not hold becomes debt.
+    /// Takes tokens that were admitted on [`Rate::standing`] at this same `now`, by which no dead chunk is left: from the
+    /// older one first. What they do not hold becomes debt.
     pub(super) fn take(&mut self, tokens: [u64; N], now: Time) {
         self.drain(now);
         self.used_at = self.mark(now);

@@ -93,8 +93,11 @@ impl Shard {
         Some((entry.stand_as_user(question.demand, now.time)?, entry.available))
     }
 
-    /// Brings a hold's user up to what the account's terms say by now.
+    /// Brings a hold's user up to what the account's terms say by now, and into the account's month.
     pub(super) fn follow_parent(&mut self, user: u32, account: u32, now: Time) {
+        if let Some(parent) = self.account_mut(account) {
+            parent.roll_over(now);
+        }
         let (Some(beside), Some(parent)) = (self.account(user), self.account(account)) else { return };
         if beside.follows(parent) {
             return;
