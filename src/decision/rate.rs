@@ -44,11 +44,7 @@ pub enum Wait {
 impl Limit {
     /// The most that may be taken at once, in tokens, rounded down.
     pub fn capacity(self) -> u64 {
-        let burst = u64::from(self.burst_seconds);
-        match self.per_minute.checked_mul(burst) {
-            Some(token_seconds) => token_seconds / 60,
-            None => saturated(u128::from(self.per_minute).saturating_mul(u128::from(burst)) / 60),
-        }
+        divided::<60>(u128::from(self.per_minute).saturating_mul(u128::from(self.burst_seconds)))
     }
 
     /// Whether `need` tokens fit into an empty bucket; else no wait is long enough.
@@ -133,11 +129,15 @@ fn units(tokens: u64) -> u128 {
     u128::from(tokens).saturating_mul(UNITS_PER_TOKEN)
 }
 
-/// Nearly every number of units fits in 64 bits, where dividing by a constant costs a tenth.
 fn tokens_rounded_down(units: u128) -> u64 {
-    match u64::try_from(units) {
-        Ok(units) => units / 60_000_000_000,
-        Err(_) => saturated(units / UNITS_PER_TOKEN),
+    divided::<60_000_000_000>(units)
+}
+
+/// Rounded down. Nearly every number here fits in 64 bits, where dividing by a constant costs a tenth.
+fn divided<const BY: u64>(number: u128) -> u64 {
+    match u64::try_from(number) {
+        Ok(number) => number.checked_div(BY).unwrap_or(0),
+        Err(_) => saturated(number.checked_div(u128::from(BY)).unwrap_or(0)),
     }
 }
 

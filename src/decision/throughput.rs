@@ -56,7 +56,6 @@ pub(super) fn check(demand: &Demand, standing: &Standing, need: Need, now: Time,
 
 /// What each bucket says that the demand drains.
 pub(super) fn explain(demand: &Demand, standing: &Standing, need: Need, now: Time) -> Vec<Finding> {
-    let count = if demand.rate_key.is_some() { usize::MAX } else { 1 };
     let finding = |(metric, needed, rate): (Option<Metric>, u64, &RateStanding)| Finding {
         bound: metric.map_or(Bound::Requests, Bound::Tokens),
         amounts: amounts(rate, needed, now),
@@ -68,7 +67,8 @@ pub(super) fn explain(demand: &Demand, standing: &Standing, need: Need, now: Tim
         },
         empty_after: rate.bucket.map(|bucket| bucket.empty_after(rate.limit, now)),
     };
-    buckets(standing, need).into_iter().take(count).map(finding).collect()
+    let is_drained = |(metric, ..): &(Option<Metric>, _, _)| metric.is_none() || demand.rate_key.is_some();
+    buckets(standing, need).into_iter().filter(is_drained).map(finding).collect()
 }
 
 /// Each bucket with what is needed of it: the account's requests, then the metrics of its model. Of several that are too

@@ -8,6 +8,7 @@ use std::ops::BitXor as _;
 
 use super::account::Account;
 use super::hold::HoldKey;
+use super::holds::Sought;
 use super::shard::Shard;
 use super::{Ledger, lock};
 use crate::decision::RequestId;
@@ -31,9 +32,9 @@ impl Ledger {
 impl Shard {
     /// Fetches what checks of these accounts, each with the hash of its name, and of these requests will read.
     fn fetch_asked<'a>(&self, asks: impl Iterator<Item = (u64, &'a str, RequestId)>) {
-        let found = asks.filter_map(|(hash, account, id)| Some(HoldKey::new(self.find_hashed(hash, account)?, id)));
-        let keys: Vec<_> = found.collect();
-        self.fetch(keys.iter().copied());
+        let keys = asks.filter_map(|(hash, account, id)| Some(HoldKey::new(self.find_hashed(hash, account)?, id)));
+        let sought: Vec<_> = keys.map(|key| self.holds.seek(key)).collect();
+        self.fetch(sought.iter().copied());
     }
 
     /// Fetches what ending the next holds, `max` at most, whose deadlines are to be looked at by this second will read.
@@ -41,13 +42,13 @@ impl Shard {
         let due = self.deadlines_first.iter().take(max).take_while(|(look, _)| *look <= second);
         let due = due.filter_map(|(_, opened)| self.holds.opened(*opened));
         black_box(due.clone().map(|opened| opened.hold.fetch()).fold(0, u64::bitxor));
-        self.fetch(due.map(|opened| opened.key));
+        self.fetch(due.map(|opened| self.holds.seek(opened.key)));
     }
 
     /// Fetches where the chains of these holds begin, and their accounts; then the rates, which are found through those.
-    pub(super) fn fetch(&self, keys: impl Iterator<Item = HoldKey> + Clone) {
-        let accounts = keys.clone().filter_map(|key| self.account(key.account));
-        black_box(keys.map(|key| self.holds.fetch(key)).fold(0, u64::bitxor));
+    pub(super) fn fetch(&self, holds: impl Iterator<Item = Sought> + Clone) {
+        let accounts = holds.clone().filter_map(|sought| self.account(sought.key.account));
+        black_box(holds.map(|sought| self.holds.fetch(&sought)).fold(0, u64::bitxor));
         black_box(accounts.clone().map(Account::fetch).fold(0, u64::bitxor));
         black_box(accounts.map(Account::fetch_rates).fold(0, u64::bitxor));
     }

@@ -42,11 +42,10 @@ impl Shard {
         let Some(index) = self.find_hashed(question.hash, name) else {
             return self.check_stranger(rules, question, now);
         };
-        let key = HoldKey::new(index, question.ask.request_id);
+        let sought = self.holds.seek(HoldKey::new(index, question.ask.request_id));
         // One look at each part first, for a check that came alone: what follows then waits for all of them at once.
-        self.fetch(std::iter::once(key));
+        self.fetch(std::iter::once(sought));
         let content = content(rules, question);
-        let sought = self.holds.seek(key);
         if let Some(answer) = self.repeat(rules, &sought, question, content, now.time) {
             return Checked::Answered(answer);
         }

@@ -145,7 +145,7 @@ impl<const N: usize> Rate<N> {
     }
 
     /// Counts what is left of dead chunks as given back.
-    pub(super) fn bury_dead(&mut self, now: Time) {
+    fn bury_dead(&mut self, now: Time) {
         let (fresh_dead, old_dead) = self.are_dead(now);
         let is_left = |meter: &Meter| (fresh_dead && meter.fresh > 0) || (old_dead && meter.old > 0);
         if !self.meters.iter().any(is_left) {

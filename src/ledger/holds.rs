@@ -61,9 +61,8 @@ impl Holds {
     }
 
     /// Reads where the chains of a key begin.
-    pub(super) fn fetch(&self, key: HoldKey) -> u64 {
-        let Sought { hash, .. } = self.seek(key);
-        u64::from(self.chains.front(hash) ^ self.ended.front(hash))
+    pub(super) fn fetch(&self, sought: &Sought) -> u64 {
+        u64::from(self.chains.front(sought.hash) ^ self.ended.front(sought.hash))
     }
 
     /// Where an open hold is.

@@ -90,7 +90,6 @@ impl Shard {
                 hold.clone().end(&mut account, End::Expired, None, now);
             }
         }
-        account.rates.iter_mut().for_each(|rates| rates.bury_dead(now));
         Some(account)
     }
 }

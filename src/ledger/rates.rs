@@ -97,12 +97,6 @@ impl Rates {
         self.first.is_some() || self.requests.is_some()
     }
 
-    /// Counts what is left of dead chunks as given back.
-    pub(super) fn bury_dead(&mut self, now: Time) {
-        self.requests.iter_mut().for_each(|rate| rate.bury_dead(now));
-        self.models_mut().for_each(|model| model.rate.bury_dead(now));
-    }
-
     pub(super) fn ask_anew(&mut self) {
         self.requests.iter_mut().for_each(Rate::ask_anew);
         self.models_mut().for_each(|model| model.rate.ask_anew());

@@ -12,7 +12,7 @@ use crate::load::{self, Plan, Seen};
 use crate::machine::{self, Process};
 use crate::message::Template;
 use crate::sidecar::Sidecar;
-use crate::wire::{is_admitted, unique};
+use crate::wire::{CHECK, is_admitted, unique};
 
 const ACCOUNTS: u64 = 1_000_000;
 /// First checks a second: what a server that shares its core with the sidecar can keep up with.
@@ -78,7 +78,7 @@ fn plan(sidecar: &Sidecar, rate: u64, seconds: u64, account: fn(u64) -> u64) -> 
         let template = Template::new(&key(0));
         Plan {
             target,
-            path: "/envoy.service.auth.v3.Authorization/Check",
+            path: CHECK,
             headers: vec![("te", "trailers".to_owned()), ("content-type", "application/grpc".to_owned())],
             connections: 4,
             rate,

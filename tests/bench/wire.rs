@@ -14,7 +14,7 @@ use crate::sidecar::Sidecar;
 const ACCOUNTS: usize = 10_000;
 const ROUNDS: usize = 5;
 const STEADY: u64 = 20_000;
-const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 struct Target {
     name: &'static str,
