@@ -1,4 +1,6 @@
 //! The same calls to both, as many as are asked for.
+//!
+//! `TOLLGATE_TEST_CALLS=n cargo test --lib the_scripts_say` makes so many; a world that fails says how to make it again.
 
 use super::call::World;
 use super::server::Server;
@@ -7,6 +9,8 @@ use super::server::Server;
 const CALLS: u64 = 100_000;
 const CALLS_PER_WORLD: u64 = 5_000;
 const SEED: u64 = 1;
+/// Tests that share the worlds, so that they use all cores.
+const PARTS: usize = 4;
 
 /// Tells how to repeat what failed.
 struct Told(u64);
@@ -19,22 +23,41 @@ impl Drop for Told {
     }
 }
 
-#[test]
-fn the_scripts_say_and_keep_what_the_law_says_and_keeps() {
+/// Makes one part of the worlds: every fourth, from the one with this number on.
+fn make_worlds(first: u64) {
     let number = |name: &str, default: u64| {
         std::env::var_os(name).map_or(default, |text| text.into_string().unwrap().parse().unwrap())
     };
-    let (mut seed, calls) = (number("TOLLGATE_TEST_SEED", SEED), number("TOLLGATE_TEST_CALLS", CALLS));
+    let (seed, calls) = (number("TOLLGATE_TEST_SEED", SEED), number("TOLLGATE_TEST_CALLS", CALLS));
     let server = Server::start();
-    let mut made = 0;
-    while made < calls {
-        let _told = Told(seed);
-        let mut world = World::new(&server.url(), seed);
+    for nth in (first..calls.div_ceil(CALLS_PER_WORLD)).step_by(PARTS) {
+        let _told = Told(seed + nth);
+        let mut world = World::new(&server.url(), seed + nth);
         while world.calls < CALLS_PER_WORLD {
             world.step();
         }
         world.finish();
-        made += world.calls;
-        seed += 1;
+    }
+}
+
+mod the_scripts_say_and_keep_what_the_law_says_and_keeps {
+    #[test]
+    fn in_the_first_quarter_of_worlds() {
+        super::make_worlds(0);
+    }
+
+    #[test]
+    fn in_the_second() {
+        super::make_worlds(1);
+    }
+
+    #[test]
+    fn in_the_third() {
+        super::make_worlds(2);
+    }
+
+    #[test]
+    fn in_the_fourth() {
+        super::make_worlds(3);
     }
 }

@@ -5,6 +5,7 @@ mod buckets;
 mod call;
 mod catalogue;
 mod chance;
+mod compare;
 mod dice;
 mod difference;
 mod guest;
