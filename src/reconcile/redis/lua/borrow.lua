@@ -65,13 +65,6 @@ local function settle(borrower, bound)
   while borrower[CHUNKS][1] and borrower[CHUNKS][1] <= bound do settle_oldest(borrower) end
 end
 
--- Sets a counter to the greater value; how far it moved is the result.
-local function advance(borrower, place, value)
-  local moved = max(0, value - borrower[place])
-  borrower[place] = borrower[place] + moved
-  return moved
-end
-
 -- Places in what a request changes, three each: tokens of chunks that come back in time or whose reply was lost, those that
 -- come back late, what was charged and not used after all, what is to be charged, and what was settled; then how old the
 -- late ones are, and what the settled ones cost.
@@ -82,11 +75,21 @@ local function take_news(borrower, q, now)
   local news = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now - borrower[LATE_AT], 0}
   local chunks = borrower[CHUNKS]
   for metric = 0, 2 do
-    local granted = q[Q_GRANTED + metric]
-    local unheard = max(0, borrower[B_GRANTED + metric] - granted)
-    local rest = advance(borrower, B_RETURNED + metric, q[Q_RETURNED + metric]) + unheard
-    news[CHARGED + metric] = advance(borrower, B_DEBT + metric, q[Q_DEBT + metric])
-    news[SETTLED + metric] = advance(borrower, B_USED + metric, q[Q_USED + metric])
+    local granted, returned, debt, used = q[Q_GRANTED + metric], q[Q_RETURNED + metric], q[Q_DEBT + metric], q[Q_USED + metric]
+    local unheard = borrower[B_GRANTED + metric] - granted
+    local rest = unheard > 0 and unheard or 0
+    if borrower[B_RETURNED + metric] < returned then
+      rest = rest + returned - borrower[B_RETURNED + metric]
+      borrower[B_RETURNED + metric] = returned
+    end
+    if borrower[B_DEBT + metric] < debt then
+      news[CHARGED + metric] = debt - borrower[B_DEBT + metric]
+      borrower[B_DEBT + metric] = debt
+    end
+    if borrower[B_USED + metric] < used then
+      news[SETTLED + metric] = used - borrower[B_USED + metric]
+      borrower[B_USED + metric] = used
+    end
     borrower[B_GRANTED + metric], borrower[AT_HAND + metric] = granted, q[Q_AT_HAND + metric]
     if rest > 0 then
       local back = 0

@@ -28,8 +28,8 @@ local function read_rate(text)
     or max(unpack(q, Q_WANT, Q_SEED + 2)) >= LIMIT_MAX then
     return nil, why_out_of_bounds(q)
   end
-  for metric = 0, 2 do
-    if q[Q_WANT + metric] < q[Q_NEED + metric] then return nil, 'malformed: need above want' end
+  if q[Q_WANT] < q[Q_NEED] or q[Q_WANT + 1] < q[Q_NEED + 1] or q[Q_WANT + 2] < q[Q_NEED + 2] then
+    return nil, 'malformed: need above want'
   end
   if q[Q_PRICED] >= PRICED_MAX then return nil, 'malformed: priced' end
   for metric = 0, 2 do
@@ -51,8 +51,8 @@ local function seeded(q, time)
   return state
 end
 
--- Takes tokens of chunks back out of a bucket, while others are still out: the level stays at what is lent, but for what
--- drains within a chunk's settling time.
+-- Takes tokens of chunks back out of a bucket, while `lent` others are still out: the level stays at what is lent, but for
+-- what drains within a chunk's settling time.
 local function take_out(state, metric, tokens, lent)
   local now_tokens, now_parts = level(state, metric)
   local bound, bound_parts = less(lent, 0, flow(limit_of(state, metric), CHUNK_SETTLE))
@@ -68,16 +68,20 @@ local function drained(limit, millis)
   return parts > 0 and tokens + 1 or tokens
 end
 
--- Gives back first and charges then, so that an empty bucket swallows no charge.
+-- What of a metric is lent and may come back.
+local function lent_to_all(borrower, sums, metric)
+  local lent, chunks = sums[LENT + metric], borrower[CHUNKS]
+  for chunk = 2 + metric, #chunks, 4 do lent = lent + chunks[chunk] end
+  return lent
+end
+
+-- Gives back first and charges then, so that an empty bucket swallows no charge. Levels are those of now afterwards.
 local function apply_news(state, borrower, news, sums)
-  local chunks = borrower[CHUNKS]
   for metric = 0, 2 do
-    local lent = sums[LENT + metric]
-    for chunk = 2, #chunks, 4 do lent = lent + chunks[chunk + metric] end
-    take_out(state, metric, news[BACK + metric], lent)
-    local late = news[LATE_BACK + metric]
+    local back, late, refund = news[BACK + metric], news[LATE_BACK + metric], news[REFUND + metric]
+    if back > 0 then take_out(state, metric, back, lent_to_all(borrower, sums, metric)) end
     if late > 0 then charge(state, metric, -max(0, late - drained(limit_of(state, metric), news[AGE]))) end
-    charge(state, metric, -news[REFUND + metric])
+    if refund > 0 then charge(state, metric, -refund) end
     charge(state, metric, news[CHARGED + metric])
   end
 end
@@ -85,22 +89,22 @@ end
 -- At least the need, where it fits in every bucket; then the want, up to a fair share of the room. Where that leaves little
 -- out, it is lent for longer. Returns the tokens, how long they live, and whether they are few.
 local function lend_tokens(state, borrower, q, sums)
-  local room, long, short = {}, {}, {}
+  local long, short, is_small, lives = {0, 0, 0}, {0, 0, 0}, true, state[RATE_NOW] < borrower[UNTIL]
   for metric = 0, 2 do
-    room[metric] = fits(state, metric)
-    if room[metric] < q[Q_NEED + metric] then return {0, 0, 0}, CHUNK_LIFE, false end
-  end
-  local is_small, now = true, state[RATE_NOW]
-  for metric = 0, 2 do
-    local share, want, need = floor(room[metric] / ((sums[BORROWERS] + 1) * 2)), q[Q_WANT + metric], q[Q_NEED + metric]
-    long[metric + 1], short[metric + 1] = max(min(want * SMALL_LIVES, share), need), max(min(want, share), need)
+    local want, need, limit = q[Q_WANT + metric], q[Q_NEED + metric], limit_of(state, metric)
+    if want > 0 then
+      local room = fits(state, metric, limit)
+      if room < need then return {0, 0, 0}, CHUNK_LIFE, false end
+      local share = floor(room / ((sums[BORROWERS] + 1) * 2))
+      long[metric + 1], short[metric + 1] = max(min(want * SMALL_LIVES, share), need), max(min(want, share), need)
+    end
     local out = long[metric + 1] + sums[HANDS + metric]
-    if now < borrower[UNTIL] then out = out + borrower[AT_HAND + metric] end
-    is_small = is_small and out <= drained(limit_of(state, metric), CHUNK_LIFE)
+    if lives then out = out + borrower[AT_HAND + metric] end
+    is_small = is_small and (out == 0 or out <= drained(limit, CHUNK_LIFE))
   end
   local tokens, life = short, CHUNK_LIFE
   if is_small then tokens, life = long, CHUNK_LIFE_SMALL end
-  for metric = 1, 3 do charge(state, metric - 1, tokens[metric]) end
+  for metric = 0, 2 do state[TOKENS + metric] = state[TOKENS + metric] + tokens[metric + 1] end
   return tokens, life, is_small
 end
 
@@ -136,7 +140,8 @@ local function take_rate(state, borrower, group, session, q)
   -- The envelope of requests is fixed: no step waits for its minutes.
   if group ~= 'requests' then
     for metric = 0, 2 do
-      local tokens = uncovered(news[SETTLED + metric], news[PRICED], covered)
+      local tokens = news[SETTLED + metric]
+      if covered > 0 then tokens = uncovered(tokens, news[PRICED], covered) end
       state[MINUTE_USED + metric] = state[MINUTE_USED + metric] + tokens
     end
   end

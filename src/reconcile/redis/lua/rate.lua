@@ -31,6 +31,11 @@ end
 
 -- What a limit brings in some milliseconds: tokens and parts.
 local function flow(limit, millis)
+  local all = limit * millis
+  if all < 9007199254740992 then
+    local partly = all % PARTS
+    return (all - partly) / PARTS, partly
+  end
   local below, rest = limit % PARTS, millis % PARTS
   local minutes, whole = (limit - below) / PARTS, (millis - rest) / PARTS
   local parts = below * rest
@@ -79,11 +84,10 @@ local function charge(state, metric, tokens)
   set_level(state, metric, now_tokens, parts)
 end
 
--- Tokens that fit now, rounded down.
-local function fits(state, metric)
-  local capacity, capacity_parts = flow(limit_of(state, metric), state[BURST] * 1000)
-  local tokens, parts = level(state, metric)
-  return (less(capacity, capacity_parts, tokens, parts))
+-- Tokens that fit where the level is that of now, rounded down.
+local function fits(state, metric, limit)
+  local capacity, capacity_parts = flow(limit, state[BURST] * 1000)
+  return (less(capacity, capacity_parts, state[TOKENS + metric], state[PARTLY + metric]))
 end
 
 -- What is due drains at the old limits first: what is left is debt in tokens, whatever the new limits are.
