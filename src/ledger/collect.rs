@@ -26,15 +26,32 @@ const COUNTER_MAX: Credit = Credit::from_nanos(1 << 49);
 /// How many accounts are looked at before checks have their turn.
 const PIECE: usize = 32;
 
+/// Who has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Accounts that are loaded.
+    Known,
+    /// Accounts that wait to be.
+    New,
+}
+
 impl Shard {
     /// Looks at the next accounts that are due, so many at most, and adds what they say to `messages`, up to `max` in all.
     /// Returns whether more may be due.
-    pub(super) fn collect(&mut self, rules: &Rules, now: Time, max: usize, messages: &mut Vec<Message>) -> bool {
+    pub(super) fn collect(
+        &mut self,
+        rules: &Rules,
+        who: Who,
+        now: Time,
+        max: usize,
+        messages: &mut Vec<Message>,
+    ) -> bool {
         for _ in 0..PIECE {
             if messages.len() >= max {
                 return true;
             }
-            let Some((tick, index)) = self.due.pop(tick_of(now)) else { return false };
+            let due = if who == Who::Known { &mut self.due } else { &mut self.due_new };
+            let Some((tick, index)) = due.pop(tick_of(now)) else { return false };
             let Some(account) = self.accounts.get_mut(index) else { continue };
             if account.due != tick {
                 continue;

@@ -10,8 +10,9 @@ use crate::decision::Credit;
 
 /// The least time between two requests for credit that nobody waits for.
 const ASK_GAP: Duration = Duration::from_millis(100);
-/// Rights that were not used for so long go back, while the pool has plenty and where it has little.
-const IDLE_RETURN: Duration = Duration::from_secs(60);
+/// Rights that were not used for so long go back, while the pool has plenty (before a lease of a minute has to be renewed for
+/// it) and where it has little.
+const IDLE_RETURN: Duration = Duration::from_secs(55);
 const IDLE_RETURN_LOW: Duration = Duration::from_secs(3);
 /// Fewer requests than this left in the pool is little.
 pub(super) const LOW_REQUESTS: u32 = 20;

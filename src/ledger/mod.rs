@@ -64,6 +64,7 @@ use crate::pool::{Message, Reply, SessionId};
 use account::Seen;
 use apply::Round;
 use check::{Question, nobody};
+use collect::Who;
 use propose::Facts;
 use shard::{Rules, Shard};
 
@@ -240,19 +241,29 @@ impl Ledger {
 
     /// What is due to be said, at most `max` messages. No scan: accounts wait in order of when they are due.
     ///
-    /// An account stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called for it.
+    /// Accounts that are known go first, and leave a quarter of the places to new ones: neither kind keeps the other waiting,
+    /// however much the store is behind. An account stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called
+    /// for it.
     pub fn collect(&self, now: Now, max: usize) -> Vec<Message> {
         let mut messages = Vec::new();
+        let share = max.saturating_sub((max / 4).max(1));
+        for (who, max) in [(Who::Known, share), (Who::New, max), (Who::Known, max)] {
+            self.collect_of(who, now.time, max, &mut messages);
+        }
+        messages
+    }
+
+    /// Adds what these have to say, up to `max` messages in all, from all shards in turn.
+    fn collect_of(&self, who: Who, now: Time, max: usize, messages: &mut Vec<Message>) {
         let first = u64::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
         let mut turns: Vec<u64> = (first..).take(self.shards.len()).collect();
         while messages.len() < max && !turns.is_empty() {
             turns.retain(|turn| {
-                let more = self.lock(*turn).collect(&self.rules, now.time, max, &mut messages);
+                let more = self.lock(*turn).collect(&self.rules, who, now, max, messages);
                 self.give_way();
                 more
             });
         }
-        messages
     }
 
     /// Takes the pool's replies to messages sent at `sent`.

@@ -60,8 +60,9 @@ pub(super) struct Shard {
     pub(super) deadlines_first: VecDeque<(u64, HoldRef)>,
     /// Holds that were open then, by the second in which to look at them again.
     pub(super) deadlines: Wheel<HoldRef>,
-    /// Accounts by the tick at which they have something to say.
+    /// Accounts by the tick at which they have something to say, and those that wait to be loaded.
     pub(super) due: Wheel<u32>,
+    pub(super) due_new: Wheel<u32>,
     pub(super) strangers: Strangers,
     terms: VecDeque<Arc<Terms>>,
     pub(super) counters: Counters,
@@ -111,6 +112,7 @@ impl Shard {
             deadlines_first: VecDeque::new(),
             deadlines: Wheel::new(),
             due: Wheel::new(),
+            due_new: Wheel::new(),
             strangers: Strangers::new(share, settings.unknown_keep),
             terms: VecDeque::new(),
             counters: Counters::default(),
@@ -253,14 +255,16 @@ impl Shard {
     /// Puts an account into the due list, at the time when it has something to say.
     pub(super) fn reschedule(&mut self, rules: &Rules, index: u32, now: Time) {
         let Some(account) = self.accounts.get_mut(index) else { return };
-        if account.due == 0 {
+        if account.due <= tick_of(now) {
             return;
         }
         let Some(at) = due_at(account, rules, now) else { return };
-        let tick = if at <= now { 0 } else { tick_after(at) };
+        // What is due at once comes after what was due before: nothing that waits for its time is passed over for ever.
+        let tick = if at <= now { tick_of(now) } else { tick_after(at) };
         if tick < account.due {
             account.due = tick;
-            self.due.push(tick, index);
+            let due = if account.terms.is_some() { &mut self.due } else { &mut self.due_new };
+            due.push(tick, index);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Every map has a bound, and nothing a stranger sends grows it.
 
-use super::world::{World, check_in, settings};
+use super::world::{ACCOUNT, World, check_in, settings};
 use crate::ledger::LedgerSettings;
+use crate::pool::Message;
 
 #[test]
 fn unknown_names_are_bounded_and_forgotten() {
@@ -93,6 +94,24 @@ fn a_message_batch_is_bounded_and_nobody_starves() {
     }
     assert_eq!(names.len(), 50);
     assert!(world.ledger.collect(world.now, 10).is_empty());
+}
+
+#[test]
+fn an_account_in_use_does_not_wait_for_new_ones() {
+    let mut world = World::new();
+    for line in ["pay 10", "serve r1 1000+500", "settle r1 1000/0/500"] {
+        world.event(line);
+    }
+    for name in 0..50 {
+        world.ledger.want(&format!("a{name}"), world.now);
+    }
+    world.event("wait 6s");
+    for name in 50..100 {
+        world.ledger.want(&format!("a{name}"), world.now);
+    }
+    let is_new = |message: &&Message| &*message.account != ACCOUNT;
+    let messages = world.ledger.collect(world.now, 8);
+    assert_eq!((messages.len(), messages.iter().filter(is_new).count()), (8, 7));
 }
 
 /// What is kept of each account, of its requests and of each model it uses, in bytes. A step up here costs every account.

@@ -79,7 +79,7 @@ fn an_idle_account_gives_back_and_then_says_bye() {
          round => silence
          wait 30s
          round => silence
-         wait 18s
+         wait 13s
          round => silence
          wait 2s
          round => sync

@@ -1,6 +1,6 @@
 //! The life of holds, leases and chunks, an event a line. Prices: $2 prompt, $0.25 cached, $6 generated for 1 M tokens.
 
-use super::world::check;
+use super::world::{World, check};
 
 #[test]
 fn a_cold_request_costs_one_round_trip() {
@@ -469,4 +469,20 @@ fn what_was_lent_in_vain_comes_back_before_a_told_wait_ends() {
          round => rates 1
          ask r3 10+60 => admitted $0.00038 out 60"
     ));
+}
+
+#[test]
+fn the_lease_of_a_request_alone_goes_back_before_it_would_be_renewed() {
+    let mut world = World::new();
+    for line in ["pay 10", "serve r1 1000+500", "wait 1s", "settle r1 1000/0/200"] {
+        world.event(line);
+    }
+    let mut said = Vec::new();
+    for _ in 0..600 {
+        world.event("wait 200ms");
+        said.push(world.event("round"));
+    }
+    said.retain(|said| said != "silence");
+    // What was used, what the model's and the requests' chunks had left, and the lease.
+    assert_eq!(said, ["sync", "rates 1", "rates 1", "sync"]);
 }

@@ -74,7 +74,7 @@ impl World {
     pub(super) fn with(settings: LedgerSettings) -> Self {
         // Ten seconds before the end of October 2026.
         let unix = UnixMs(Month::from_yyyymm(202_610).end().0 - 10_000);
-        let now = Now { time: Time::from_nanos(5_000_000_000), unix };
+        let now = Now { time: Time::from_nanos(1_000_000_000_000), unix };
         let terms = Terms { payment_method: true, ..Terms::default() };
         Self {
             ledger: Ledger::new(settings, catalogue(), session()),
