@@ -11,7 +11,7 @@ use super::due::{
 };
 use super::lease::sum;
 use super::rates::Rates;
-use super::shard::{Rules, Shard, tick_of};
+use super::shard::{AT_ONCE, Rules, Shard, tick_of};
 use super::standing::{custom_limits, group_name};
 use super::words::{Said, Waits};
 use crate::clock::Time;
@@ -29,10 +29,12 @@ const PIECE: usize = 32;
 /// Who has something to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
-    /// Accounts that are loaded.
-    Known,
-    /// Accounts that wait to be.
+    /// Accounts that are loaded, for which somebody waits, or soon will.
+    Urgent,
+    /// Accounts that wait to be loaded.
     New,
+    /// All that are loaded.
+    Known,
 }
 
 impl Shard {
@@ -50,8 +52,12 @@ impl Shard {
             if messages.len() >= max {
                 return true;
             }
-            let due = if who == Who::Known { &mut self.due } else { &mut self.due_new };
-            let Some((tick, index)) = due.pop(tick_of(now)) else { return false };
+            let popped = match who {
+                Who::Urgent => self.due.pop(AT_ONCE),
+                Who::New => self.due_new.pop(tick_of(now)),
+                Who::Known => self.due.pop(tick_of(now)),
+            };
+            let Some((tick, index)) = popped else { return false };
             let Some(account) = self.accounts.get_mut(index) else { continue };
             if account.due != tick {
                 continue;

@@ -241,13 +241,14 @@ impl Ledger {
 
     /// What is due to be said, at most `max` messages. No scan: accounts wait in order of when they are due.
     ///
-    /// Accounts that are known go first, and leave a quarter of the places to new ones: neither kind keeps the other waiting,
-    /// however much the store is behind. An account stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called
-    /// for it.
+    /// What somebody waits for goes before new accounts, and both before what waits for its time. None of the three can take
+    /// all places while others have something to say, so none waits for ever, however much the store is behind. An account
+    /// stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called for it.
     pub fn collect(&self, now: Now, max: usize) -> Vec<Message> {
         let mut messages = Vec::new();
-        let share = max.saturating_sub((max / 4).max(1));
-        for (who, max) in [(Who::Known, share), (Who::New, max), (Who::Known, max)] {
+        let quarter = max / 4;
+        let (half, most) = (max.saturating_sub(quarter.saturating_mul(2)), max.saturating_sub(quarter));
+        for (who, max) in [(Who::Urgent, half), (Who::New, most), (Who::Known, max), (Who::New, max)] {
             self.collect_of(who, now.time, max, &mut messages);
         }
         messages

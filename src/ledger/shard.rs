@@ -255,12 +255,11 @@ impl Shard {
     /// Puts an account into the due list, at the time when it has something to say.
     pub(super) fn reschedule(&mut self, rules: &Rules, index: u32, now: Time) {
         let Some(account) = self.accounts.get_mut(index) else { return };
-        if account.due <= tick_of(now) {
+        if account.due == AT_ONCE {
             return;
         }
         let Some(at) = due_at(account, rules, now) else { return };
-        // What is due at once comes after what was due before: nothing that waits for its time is passed over for ever.
-        let tick = if at <= now { tick_of(now) } else { tick_after(at) };
+        let tick = if at <= now { AT_ONCE } else { tick_after(at) };
         if tick < account.due {
             account.due = tick;
             let due = if account.terms.is_some() { &mut self.due } else { &mut self.due_new };
@@ -278,6 +277,9 @@ fn half_of(hash: u64) -> u32 {
 fn table_hash(half: u32) -> u64 {
     u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
+
+/// The tick of what is due now: somebody waits for it, or soon will.
+pub(super) const AT_ONCE: u64 = 0;
 
 /// Ticks of the due list: about 17 ms each.
 pub(super) const fn tick_of(time: Time) -> u64 {

@@ -105,7 +105,7 @@ impl Rounds {
         self.nudged.notify_one();
     }
 
-    /// Waits until what `account` needs was said to the store, in a round that everybody who waits shares.
+    /// Waits until what `account` needs was said to the store, in an exchange that everybody who waits shares.
     ///
     /// The need is in the ledger already. May be dropped at any time.
     pub async fn ask(&self, account: &str, deadline: Instant) -> Asked {
@@ -229,17 +229,18 @@ impl Rounds {
     }
 
     async fn say_what_is_due(&self) -> Result<(), StoreError> {
-        let round = self.waiting.begin();
         self.declare_to_another();
         for _ in 0..EXCHANGES_MAX {
+            // Who comes during one exchange may be answered by the next.
+            let began = self.waiting.begin();
             let now = self.clock.now();
             let messages = self.ledger.collect(now, self.settings.batch_max);
             let rest = messages.len() < self.settings.batch_max;
             if !messages.is_empty() || self.probe_is_due() {
-                self.exchange(round, messages, now).await?;
+                self.exchange(began, messages, now).await?;
             }
             if rest {
-                self.waiting.said(round);
+                self.waiting.said(began);
                 return Ok(());
             }
         }
@@ -259,7 +260,7 @@ impl Rounds {
     }
 
     /// Says `messages` and applies the replies, then wakes who waited for them.
-    async fn exchange(&self, round: u64, messages: Vec<Message>, sent: Now) -> Result<(), StoreError> {
+    async fn exchange(&self, began: u64, messages: Vec<Message>, sent: Now) -> Result<(), StoreError> {
         let accounts: Vec<Arc<str>> = messages.iter().map(|message| message.account.clone()).collect();
         let replies = timeout(self.settings.exchange_max, self.store.exchange(messages)).await;
         let replies = replies.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".into())));
@@ -272,7 +273,7 @@ impl Rounds {
                 let steps = self.ledger.proposals(&replies, now);
                 self.ledger.apply(replies, sent, now);
                 self.ledger.failed(&failed, now);
-                self.waiting.answered(round, &who_waits(answered));
+                self.waiting.answered(began, &who_waits(answered));
                 self.waiting.failed_for(&who_waits(failed));
                 self.propose(steps).await
             }

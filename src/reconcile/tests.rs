@@ -57,7 +57,7 @@ fn a_hundred_who_lack_the_same_account_share_one_round() {
             () = rounds.run(std::future::pending()) => unreachable!("never told to stop"),
         };
         assert_eq!(asked, [Asked::Answered; 100]);
-        assert_eq!(rounds.waiting.begin(), 2, "one round ran, and this begins the second");
+        assert_eq!(rounds.waiting.begin(), 2, "one exchange was made, and this begins the second");
         for number in 0..100 {
             let checked = rounds.ledger.check(&ask("acme", number), Clock.now());
             assert!(
@@ -65,6 +65,25 @@ fn a_hundred_who_lack_the_same_account_share_one_round() {
                 "{number}: {checked:?}"
             );
         }
+    });
+}
+
+#[test]
+fn who_comes_during_an_exchange_is_answered_by_the_next_one_of_the_same_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(&folder.path().join("store.redb"), Rules::default(), || Clock.now()).unwrap();
+    let settings = RoundSettings { batch_max: 1, ..RoundSettings::default() };
+    let rounds = Rounds::new(Arc::new(ledger()), Arc::new(store), Clock, settings);
+    assert!(rounds.ledger.want("early", Clock.now()));
+    runtime().block_on(async {
+        // Polled for the first time when the store has been asked about the other one.
+        let late = async {
+            assert!(rounds.ledger.want("late", Clock.now()));
+            rounds.ask("late", soon()).await
+        };
+        let (said, asked) = tokio::join!(rounds.say_what_is_due(), late);
+        said.unwrap();
+        assert_eq!(asked, Asked::Answered);
     });
 }
 

@@ -32,16 +32,16 @@ struct State {
     by_account: HashMap<Arc<str>, Vec<Waiter>>,
     /// Waiters in `by_account`.
     waiters: usize,
-    /// Rounds begun.
-    round: u64,
+    /// Exchanges begun.
+    exchange: u64,
     /// While the loop backs off: when it tries again. Whoever must know sooner need not wait.
     quiet_until: Option<Instant>,
-    /// When the first round began that brought no answer yet.
+    /// When the first exchange began that brought no answer yet.
     unanswered_since: Option<Instant>,
 }
 
 struct Waiter {
-    /// The round that had begun last when the waiter came.
+    /// The exchange that had begun last when the waiter came.
     since: u64,
     wake: oneshot::Sender<Asked>,
 }
@@ -59,7 +59,7 @@ impl Waiting {
             return None;
         }
         let (wake, woken) = oneshot::channel();
-        let waiter = Waiter { since: state.round, wake };
+        let waiter = Waiter { since: state.exchange, wake };
         state.waiters += 1;
         match state.by_account.get_mut(account) {
             Some(waiters) => waiters.push(waiter),
@@ -68,23 +68,23 @@ impl Waiting {
         Some(woken)
     }
 
-    /// A round begins: whoever came before hears of it by its end.
+    /// An exchange begins: whoever came before hears of it by its end, if it is about their account.
     pub fn begin(&self) -> u64 {
         let mut state = self.lock();
-        state.round += 1;
+        state.exchange += 1;
         state.quiet_until = None;
         state.unanswered_since.get_or_insert_with(Instant::now);
-        state.round
+        state.exchange
     }
 
-    /// The store answered for these accounts in `round`. Who came after it began waits for the next one, because what
+    /// The store answered for these accounts in an exchange. Who came after it began waits for the next one, because what
     /// they lack may not have been said.
-    pub fn answered(&self, round: u64, accounts: &[Arc<str>]) {
+    pub fn answered(&self, exchange: u64, accounts: &[Arc<str>]) {
         let mut state = self.lock();
         state.unanswered_since = None;
         for account in accounts {
             if let Some((account, waiters)) = state.by_account.remove_entry(account) {
-                let later = state.wake_up_to(round, waiters);
+                let later = state.wake_up_to(exchange, waiters);
                 if !later.is_empty() {
                     state.by_account.insert(account, later);
                 }
@@ -92,12 +92,12 @@ impl Waiting {
         }
     }
 
-    /// Everything that was due when `round` began has been said: nobody from before it has anything to wait for.
-    pub fn said(&self, round: u64) {
+    /// Everything that was due when an exchange began has been said: nobody from before it has anything to wait for.
+    pub fn said(&self, exchange: u64) {
         let mut state = self.lock();
         state.unanswered_since = None;
         for (account, waiters) in std::mem::take(&mut state.by_account) {
-            let later = state.wake_up_to(round, waiters);
+            let later = state.wake_up_to(exchange, waiters);
             if !later.is_empty() {
                 state.by_account.insert(account, later);
             }
@@ -136,9 +136,9 @@ impl State {
             .is_some_and(|since| deadline.duration_since(now) * STILL_FACTOR < now.duration_since(since))
     }
 
-    /// Wakes those who came before `round` began; returns the others.
-    fn wake_up_to(&mut self, round: u64, waiters: Vec<Waiter>) -> Vec<Waiter> {
-        let (before, later): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waiter.since < round);
+    /// Wakes those who came before an exchange began; returns the others.
+    fn wake_up_to(&mut self, exchange: u64, waiters: Vec<Waiter>) -> Vec<Waiter> {
+        let (before, later): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waiter.since < exchange);
         self.waiters -= before.len();
         before.into_iter().for_each(|waiter| waiter.wake_up(Asked::Answered));
         later
