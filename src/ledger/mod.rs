@@ -246,17 +246,17 @@ impl Ledger {
     /// stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called for it.
     pub fn collect(&self, now: Now, max: usize) -> Vec<Message> {
         let mut messages = Vec::new();
+        let first = u64::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
         let quarter = max / 4;
         let (half, most) = (max.saturating_sub(quarter.saturating_mul(2)), max.saturating_sub(quarter));
         for (who, max) in [(Who::Urgent, half), (Who::New, most), (Who::Known, max), (Who::New, max)] {
-            self.collect_of(who, now.time, max, &mut messages);
+            self.collect_of(who, first, now.time, max, &mut messages);
         }
         messages
     }
 
-    /// Adds what these have to say, up to `max` messages in all, from all shards in turn.
-    fn collect_of(&self, who: Who, now: Time, max: usize, messages: &mut Vec<Message>) {
-        let first = u64::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
+    /// Adds what these have to say, up to `max` messages in all, from all shards in turn, this one `first`.
+    fn collect_of(&self, who: Who, first: u64, now: Time, max: usize, messages: &mut Vec<Message>) {
         let mut turns: Vec<u64> = (first..).take(self.shards.len()).collect();
         while messages.len() < max && !turns.is_empty() {
             turns.retain(|turn| {

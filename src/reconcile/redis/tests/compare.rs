@@ -23,6 +23,8 @@ impl World {
     /// What everybody must have heard of, account by account in order; and nothing is wrong with any sum.
     pub fn finish(&mut self) {
         self.compare();
+        self.compare_rates();
+        self.compare_due();
         let mut got = Vec::new();
         loop {
             let events = self.runtime.block_on(self.store.events(self.events_read, 100)).unwrap();
