@@ -1,6 +1,5 @@
 //! A million accounts in one sidecar over Redis: its memory, and how long checks take while they load.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
 use crate::load::{self, Plan, Seen};
-use crate::machine::{self, Process};
+use crate::machine;
 use crate::message::Template;
+use crate::redis::start;
 use crate::sidecar::Sidecar;
 use crate::wire::{CHECK, is_admitted, unique};
 
@@ -24,26 +24,9 @@ const KNOWN_ACCOUNTS: u64 = 50;
 const PART: u64 = 5_000;
 
 pub fn measure() {
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/redis-server");
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
-    let at = machine::free_address();
-    let port = at.rsplit_once(':').expect("an address has a port").1;
     // It lets the sidecar on its core pass first, as if it were elsewhere.
-    let words = [
-        "nice",
-        "-n10",
-        program.display().to_string().as_str(),
-        "--port",
-        port,
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-    ]
-    .map(str::to_owned);
-    let command: Vec<String> = words.into_iter().chain([folder.path().display().to_string()]).collect();
-    let server = Process::start("0", &command, &at);
+    let (server, at) = start("0", &["nice", "-n10"], folder.path());
     let sidecar = Sidecar::with_store("0", folder.path(), &format!("redis://{at}"), 1);
     machine::pin_self(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

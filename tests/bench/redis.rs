@@ -34,23 +34,23 @@ pub fn measure() {
     let folder = tempfile::tempdir().expect("there is a temporary folder");
     machine::pin_self(1);
     println!("redis: server CPU for one sync, {ACCOUNTS} accounts in one pipeline, each reply a grant");
-    let (server, at) = start("0", folder.path());
+    let (server, at) = start("0", &[], folder.path());
     report(&server, &at, "money", false);
     report(&server, &at, "money and one rate bucket", true);
     drop(server);
     // On the load's core: what it took of the sidecar's would change what a check costs there.
-    let (_server, at) = start("1", folder.path());
+    let (_server, at) = start("1", &[], folder.path());
     wire::over_redis(&format!("redis://{at}"));
 }
 
-/// A server on `core` that keeps nothing, and its `host:port`.
-fn start(core: &str, folder: &Path) -> (Process, String) {
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/redis-server");
+/// A server on `core` that keeps nothing, and its `host:port`; `before` is what its command begins with.
+pub fn start(core: &str, before: &[&str], folder: &Path) -> (Process, String) {
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/redis-server").display().to_string();
     let at = machine::free_address();
     let port = at.rsplit_once(':').expect("an address has a port").1;
-    let words = [program.display().to_string().as_str(), "--port", port, "--save", "", "--appendonly", "no", "--dir"]
-        .map(str::to_owned);
-    let command: Vec<String> = words.into_iter().chain([folder.display().to_string()]).collect();
+    let folder = folder.display().to_string();
+    let words = [&*program, "--port", port, "--save", "", "--appendonly", "no", "--dir", &*folder];
+    let command: Vec<String> = before.iter().chain(&words).copied().map(str::to_owned).collect();
     (Process::start(core, &command, &at), at)
 }
 

@@ -32,6 +32,7 @@ end
 -- What a limit brings in some milliseconds: tokens and parts.
 local function flow(limit, millis)
   local all = limit * millis
+  -- 2^53, below which it is exact.
   if all < 9007199254740992 then
     local partly = all % PARTS
     return (all - partly) / PARTS, partly

@@ -1,5 +1,7 @@
 //! What the law keeps and what the scripts keep, held against each other.
 
+use std::collections::BTreeSet;
+
 use redis::Value;
 
 use super::super::accounts::arguments;
@@ -11,20 +13,25 @@ use super::state::{of_dump, of_pool};
 use crate::reconcile::store::{Store, UserRecord};
 
 impl World {
-    /// Everything that is kept of all accounts and users.
-    pub(super) fn compare(&self) {
-        let names = self.pools.keys().map(|index| ACCOUNTS[*index]);
+    /// Everything that is kept of these accounts and users.
+    pub(super) fn compare(&self, whom: &BTreeSet<usize>) {
+        self.compare_pools(whom);
+        self.compare_rates(whom);
+        self.compare_due(whom);
+    }
+
+    fn compare_pools(&self, whom: &BTreeSet<usize>) {
+        let pools = || self.pools.iter().filter(|(index, _)| whom.contains(index));
+        let names = pools().map(|(index, _)| ACCOUNTS[*index]);
         let dumps = self.dumps(names.map(|name| self.store.call(&self.dump, name, arguments([name]))));
-        for ((index, pool), dump) in self.pools.iter().zip(dumps) {
+        for ((index, pool), dump) in pools().zip(dumps) {
             assert_eq!(of_dump(ACCOUNTS[*index], dump), of_pool(pool));
         }
     }
 
     /// What everybody must have heard of, account by account in order; and nothing is wrong with any sum.
     pub fn finish(&mut self) {
-        self.compare();
-        self.compare_rates();
-        self.compare_due();
+        self.compare(&(0..ACCOUNTS.len()).collect());
         let mut got = Vec::new();
         loop {
             let events = self.runtime.block_on(self.store.events(self.events_read, 100)).unwrap();
@@ -55,21 +62,22 @@ impl World {
         }
     }
 
-    /// Everything that is kept of all groups.
-    pub(super) fn compare_rates(&self) {
-        let calls = self.buckets.keys().map(|(index, group)| {
+    /// Everything that is kept of their groups.
+    fn compare_rates(&self, whom: &BTreeSet<usize>) {
+        let buckets = || self.buckets.iter().filter(|((index, _), _)| whom.contains(index));
+        let calls = buckets().map(|((index, group), _)| {
             let sessions = self.guests.iter().filter(|(account, ..)| account == index);
             let names = sessions.map(|(_, guest, _)| round::session_name(&guest.id));
             let texts = [ACCOUNTS[*index].to_owned(), rates::group_name(group)].into_iter().chain(names);
             self.store.call(&self.dump_rates, ACCOUNTS[*index], texts.map(String::into_bytes).collect())
         });
-        for (((_, group), bucket), dump) in self.buckets.iter().zip(self.dumps(calls)) {
+        for (((_, group), bucket), dump) in buckets().zip(self.dumps(calls)) {
             assert_eq!(buckets::of_dump(dump, &self.rules.rate), buckets::of_pool(bucket), "{group:?}");
         }
     }
 
     /// What these calls answer, all asked at once.
-    fn dumps<'a>(&self, calls: impl Iterator<Item = Call<'a>>) -> Vec<Value> {
+    pub(super) fn dumps<'a>(&self, calls: impl Iterator<Item = Call<'a>>) -> Vec<Value> {
         self.runtime.block_on(self.store.connection.run(&calls.collect::<Vec<_>>())).unwrap()
     }
 }

@@ -1,5 +1,6 @@
 //! Purchases that are looked for, put off and declined: said to the scripts and to the law.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::accounts::arguments;
@@ -48,14 +49,15 @@ impl World {
         }
     }
 
-    /// When each account is looked at next.
-    pub fn compare_due(&mut self) {
+    /// When each of these accounts is looked at next.
+    pub(super) fn compare_due(&self, whom: &BTreeSet<usize>) {
         let script = Script::of(&["return redis.call('ZSCORE', KEYS[1] .. 'due', ARGV[1])"]);
-        for (account, name) in ACCOUNTS.iter().enumerate().filter(|(account, _)| self.pools.contains_key(account)) {
-            let call = self.store.call(&script, name, arguments([name]));
-            let score = self.runtime.block_on(self.store.run(call)).unwrap();
+        let accounts = || self.pools.keys().filter(|account| whom.contains(account));
+        let names = accounts().map(|account| ACCOUNTS[*account]);
+        let scores = self.dumps(names.map(|name| self.store.call(&script, name, arguments([name]))));
+        for (account, score) in accounts().zip(scores) {
             let got = text(&score).ok().map(|score| score.parse().unwrap());
-            assert_eq!(got, self.due.get(&account).copied(), "{name}");
+            assert_eq!(got, self.due.get(account).copied(), "{}", ACCOUNTS[*account]);
         }
     }
 }
