@@ -46,7 +46,7 @@ pub(super) struct Account {
     pub(super) cost_recent: Rough,
     /// When it was last of use to somebody; of a stranger, when somebody last asked for it.
     pub(super) used_at: Second,
-    /// The tick at which it waits in the due list; the largest number where it does not.
+    /// The turn for which it waits in a due list; the largest number where it does not.
     pub(super) due: u64,
     aside: Option<Box<Aside>>,
     pub(super) rates: Option<Box<Rates>>,

@@ -11,7 +11,7 @@ use super::due::{
 };
 use super::lease::sum;
 use super::rates::Rates;
-use super::shard::{AT_ONCE, Rules, Shard, tick_of};
+use super::shard::{AT_ONCE, Rules, Shard, last_turn_of};
 use super::standing::{custom_limits, group_name};
 use super::words::{Said, Waits};
 use crate::clock::Time;
@@ -31,10 +31,12 @@ const PIECE: usize = 32;
 pub(super) enum Who {
     /// Accounts that are loaded, for which somebody waits, or soon will.
     Urgent,
+    /// All that are loaded and in use.
+    InUse,
     /// Accounts that wait to be loaded.
     New,
-    /// All that are loaded.
-    Known,
+    /// Accounts that give back what nobody used, or renew it.
+    Idle,
 }
 
 impl Shard {
@@ -54,12 +56,13 @@ impl Shard {
             }
             let popped = match who {
                 Who::Urgent => self.due.pop(AT_ONCE),
-                Who::New => self.due_new.pop(tick_of(now)),
-                Who::Known => self.due.pop(tick_of(now)),
+                Who::InUse => self.due.pop(last_turn_of(now)),
+                Who::New => self.due_new.pop(last_turn_of(now)),
+                Who::Idle => self.due_idle.pop(last_turn_of(now)),
             };
-            let Some((tick, index)) = popped else { return false };
+            let Some((turn, index)) = popped else { return false };
             let Some(account) = self.accounts.get_mut(index) else { continue };
-            if account.due != tick {
+            if account.due != turn {
                 continue;
             }
             account.due = u64::MAX;

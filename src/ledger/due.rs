@@ -34,6 +34,13 @@ pub(super) fn due_at(account: &Account, rules: &Rules, now: Time) -> Option<Time
     [sync_due_at(account, rules, now), rates].into_iter().flatten().min()
 }
 
+/// Whether nobody will have used the account for a while at `at`: what it then has to say is of no use to it, and can wait for
+/// what others in use need.
+pub(super) fn is_idle_by(at: Time, account: &Account, rules: &Rules) -> bool {
+    let used = account.used_at.time().after(period(account, rules)).after(IDLE_RETURN_LOW);
+    account.open == 0 && used < at
+}
+
 pub(super) fn stranger_due_at(account: &Account, now: Time) -> Time {
     if account.used_at.age(now) < STRANGER_KEEP {
         account.lease.asked.after(ASK_GAP)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::LedgerSettings;
 use super::account::{Account, Refused, Seen};
-use super::due::{due_at, period};
+use super::due::{due_at, is_idle_by, period};
 use super::holds::{HoldRef, Holds};
 use super::pages::Pages;
 use super::strangers::Strangers;
@@ -60,8 +60,10 @@ pub(super) struct Shard {
     pub(super) deadlines_first: VecDeque<(u64, HoldRef)>,
     /// Holds that were open then, by the second in which to look at them again.
     pub(super) deadlines: Wheel<HoldRef>,
-    /// Accounts by the tick at which they have something to say, and those that wait to be loaded.
+    /// Accounts in use by the tick at which they have something to say, those that are idle by then, and those that wait to
+    /// be loaded.
     pub(super) due: Wheel<u32>,
+    pub(super) due_idle: Wheel<u32>,
     pub(super) due_new: Wheel<u32>,
     pub(super) strangers: Strangers,
     terms: VecDeque<Arc<Terms>>,
@@ -112,6 +114,7 @@ impl Shard {
             deadlines_first: VecDeque::new(),
             deadlines: Wheel::new(),
             due: Wheel::new(),
+            due_idle: Wheel::new(),
             due_new: Wheel::new(),
             strangers: Strangers::new(share, settings.unknown_keep),
             terms: VecDeque::new(),
@@ -246,7 +249,7 @@ impl Shard {
     /// something runs low; so an account in use is looked at once in a period, and not with every request.
     pub(super) fn reschedule_used(&mut self, rules: &Rules, index: u32, now: Time) {
         let Some(account) = self.accounts.get(index) else { return };
-        let is_due_soon = account.due <= tick_of(now.after(period(account, rules)));
+        let is_due_soon = account.due <= last_turn_of(now.after(period(account, rules)));
         if !account.is_in_flight() && (!is_due_soon || account.runs_low(now)) {
             self.reschedule(rules, index, now);
         }
@@ -259,11 +262,16 @@ impl Shard {
             return;
         }
         let Some(at) = due_at(account, rules, now) else { return };
-        let tick = if at <= now { AT_ONCE } else { tick_after(at) };
-        if tick < account.due {
-            account.due = tick;
-            let due = if account.terms.is_some() { &mut self.due } else { &mut self.due_new };
-            due.push(tick, index);
+        let is_idle = is_idle_by(at, account, rules);
+        let turn = if at <= now && !is_idle { AT_ONCE } else { turn_after(at, is_idle) };
+        if turn < account.due {
+            account.due = turn;
+            let due = match (account.terms.is_some(), is_idle) {
+                (false, _) => &mut self.due_new,
+                (true, true) => &mut self.due_idle,
+                (true, false) => &mut self.due,
+            };
+            due.push(turn, index);
         }
     }
 }
@@ -278,15 +286,21 @@ fn table_hash(half: u32) -> u64 {
     u64::from(half).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The tick of what is due now: somebody waits for it, or soon will.
+/// The turn of what is due now: somebody waits for it, or soon will.
 pub(super) const AT_ONCE: u64 = 0;
 
-/// Ticks of the due list: about 17 ms each.
-pub(super) const fn tick_of(time: Time) -> u64 {
-    time.nanos() >> 24
+/// Turns of the due lists: two for each 17 ms or so, the first for accounts in use, so that one which is used again before an
+/// idle turn comes has an earlier one in the other list.
+const fn turns_before(time: Time) -> u64 {
+    (time.nanos() >> 24).saturating_mul(2)
 }
 
-/// The first tick that begins after `time`.
-const fn tick_after(time: Time) -> u64 {
-    tick_of(time).saturating_add(1)
+/// The last turn that has come at `time`.
+pub(super) const fn last_turn_of(time: Time) -> u64 {
+    turns_before(time).saturating_add(1)
+}
+
+/// The first turn that comes after `time`.
+fn turn_after(time: Time, is_idle: bool) -> u64 {
+    turns_before(time).saturating_add(2).saturating_add(u64::from(is_idle))
 }

@@ -44,6 +44,12 @@ impl Seen {
         let nanos = self.latency_nanos.as_ref().map_or(0, |latency| latency.value_at_quantile(quantile));
         Duration::from_nanos(nanos).as_secs_f64() * 1e6
     }
+
+    /// How many took longer.
+    pub fn above(&self, latency: Duration) -> u64 {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latency_nanos.as_ref().map_or(0, |seen| seen.len() - seen.count_between(0, nanos))
+    }
 }
 
 struct Run {

@@ -7,6 +7,7 @@ use redis::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
+use crate::baseline;
 use crate::load::{self, Plan, Seen};
 use crate::machine;
 use crate::message::Template;
@@ -20,6 +21,10 @@ const LOADING: u64 = 2_000;
 /// Checks a second of accounts that are in use, at the same time.
 const KNOWN: u64 = 1_000;
 const KNOWN_ACCOUNTS: u64 = 50;
+/// Checks a second of a server without logic on the same core: what is late there is late because of the machine.
+const CONTROL: u64 = 500;
+/// A check that takes longer is late.
+const LATE: Duration = Duration::from_millis(5);
 /// Written in one pipeline.
 const PART: u64 = 5_000;
 
@@ -32,16 +37,22 @@ pub fn measure() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     copy_accounts(&runtime, &at);
     println!("{ACCOUNTS} accounts: sidecar {} MB before", sidecar.process.rss_mb());
-    let known = plan(&sidecar, KNOWN, ACCOUNTS / LOADING - 3, |number| number % KNOWN_ACCOUNTS);
-    let known = thread::spawn(move || load::run(known()));
-    let loading = plan(&sidecar, LOADING, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
+    let control_at = machine::free_address();
+    let _control = baseline::start(&control_at);
+    let run = |target: &str, rate| {
+        let plan = plan(target, rate, ACCOUNTS / LOADING - 3, |number| number % KNOWN_ACCOUNTS);
+        thread::spawn(move || load::run(plan()))
+    };
+    let (known, control) = (run(&sidecar.address, KNOWN), run(&control_at, CONTROL));
+    let loading = plan(&sidecar.address, LOADING, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
     let cpu = (sidecar.process.cpu(), server.cpu());
     tell("first checks", &load::run(loading()));
     tell("known accounts meanwhile", &known.join().expect("the load ends"));
+    tell("no logic meanwhile", &control.join().expect("the load ends"));
     let (ours, theirs) = (sidecar.process.cpu() - cpu.0, server.cpu() - cpu.1);
     println!("  CPU: sidecar {:.1} s, server {:.1} s", ours.as_secs_f64(), theirs.as_secs_f64());
     println!("  sidecar {} MB, server {} MB", sidecar.process.rss_mb(), server.rss_mb());
-    let after = plan(&sidecar, 5_000, 10, |number| number % KNOWN_ACCOUNTS);
+    let after = plan(&sidecar.address, 5_000, 10, |number| number % KNOWN_ACCOUNTS);
     tell("known accounts afterwards", &load::run(after()));
     println!("  sidecar {} MB", sidecar.process.rss_mb());
 }
@@ -49,14 +60,16 @@ pub fn measure() {
 fn tell(what: &str, seen: &Seen) {
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|part| seen.quantile_us(part));
     println!(
-        "  {what}: {} checks, {} wrong, p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, slowest {max:.0} us",
-        seen.answered, seen.wrong
+        "  {what}: {} checks, {} wrong, p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, slowest {max:.0} us, {} late",
+        seen.answered,
+        seen.wrong,
+        seen.above(LATE),
     );
 }
 
 /// A load for another thread to make: what it holds cannot be sent there.
-fn plan(sidecar: &Sidecar, rate: u64, seconds: u64, account: fn(u64) -> u64) -> impl FnOnce() -> Plan + Send + use<> {
-    let target = sidecar.address.clone();
+fn plan(target: &str, rate: u64, seconds: u64, account: fn(u64) -> u64) -> impl FnOnce() -> Plan + Send + use<> {
+    let target = target.to_owned();
     move || {
         let template = Template::new(&key(0));
         Plan {

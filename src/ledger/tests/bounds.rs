@@ -114,6 +114,24 @@ fn an_account_in_use_does_not_wait_for_new_ones() {
     assert_eq!((messages.len(), messages.iter().filter(is_new).count()), (8, 7));
 }
 
+#[test]
+fn an_account_in_use_does_not_wait_for_what_idle_users_give_back() {
+    let mut world = World::new();
+    for line in ["pay 10", "terms cap=1"] {
+        world.event(line);
+    }
+    for user in 0..20 {
+        assert!(world.event(&format!("serve r{user} 1000+500 user=u{user}")).starts_with("admitted"));
+        world.event(&format!("settle r{user} 1000/0/500"));
+    }
+    for line in ["wait 5s", "round", "wait 49900ms", "serve r 1000+500", "settle r 1000/0/500", "wait 6s"] {
+        world.event(line);
+    }
+    let is_in_use = |message: &&Message| &*message.account == ACCOUNT;
+    let messages = world.ledger.collect(world.now, 4);
+    assert_eq!((messages.len(), messages.iter().filter(is_in_use).count()), (4, 1));
+}
+
 /// What is kept of each account, of its requests and of each model it uses, in bytes. A step up here costs every account.
 #[test]
 fn what_is_kept_of_an_account_stays_small() {

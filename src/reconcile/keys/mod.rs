@@ -59,7 +59,7 @@ impl Default for KeySettings {
             unknown_life: Duration::from_secs(5),
             known_max: 1_000_000,
             unknown_max: 65_536,
-            lookups_max: 256,
+            lookups_max: 1_024,
             waiters_max: 4_096,
             lookup_wait: Duration::from_millis(500),
         }
