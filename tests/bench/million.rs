@@ -21,6 +21,8 @@ const LOADING: u64 = 2_000;
 /// Checks a second of accounts that are in use, at the same time.
 const KNOWN: u64 = 1_000;
 const KNOWN_ACCOUNTS: u64 = 50;
+/// As many when all are loaded, and give back what they did not use.
+const AFTERWARDS: u64 = 5_000;
 /// Checks a second of a server without logic on the same core: what is late there is late because of the machine.
 const CONTROL: u64 = 500;
 /// A check that takes longer is late.
@@ -39,11 +41,12 @@ pub fn measure() {
     println!("{ACCOUNTS} accounts: sidecar {} MB before", sidecar.process.rss_mb());
     let control_at = machine::free_address();
     let _control = baseline::start(&control_at);
-    let run = |target: &str, rate| {
-        let plan = plan(target, rate, ACCOUNTS / LOADING - 3, |number| number % KNOWN_ACCOUNTS);
+    let run = |target: &str, rate, seconds| {
+        let plan = plan(target, rate, seconds, |number| number % KNOWN_ACCOUNTS);
         thread::spawn(move || load::run(plan()))
     };
-    let (known, control) = (run(&sidecar.address, KNOWN), run(&control_at, CONTROL));
+    let meanwhile = ACCOUNTS / LOADING - 3;
+    let (known, control) = (run(&sidecar.address, KNOWN, meanwhile), run(&control_at, CONTROL, meanwhile));
     let loading = plan(&sidecar.address, LOADING, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
     let cpu = (sidecar.process.cpu(), server.cpu());
     tell("first checks", &load::run(loading()));
@@ -52,8 +55,9 @@ pub fn measure() {
     let (ours, theirs) = (sidecar.process.cpu() - cpu.0, server.cpu() - cpu.1);
     println!("  CPU: sidecar {:.1} s, server {:.1} s", ours.as_secs_f64(), theirs.as_secs_f64());
     println!("  sidecar {} MB, server {} MB", sidecar.process.rss_mb(), server.rss_mb());
-    let after = plan(&sidecar.address, 5_000, 10, |number| number % KNOWN_ACCOUNTS);
-    tell("known accounts afterwards", &load::run(after()));
+    let (known, control) = (run(&sidecar.address, AFTERWARDS, 10), run(&control_at, CONTROL, 10));
+    tell("known accounts afterwards", &known.join().expect("the load ends"));
+    tell("no logic afterwards", &control.join().expect("the load ends"));
     println!("  sidecar {} MB", sidecar.process.rss_mb());
 }
 

@@ -144,7 +144,7 @@ fn the_last_words_are_repeated_until_they_are_heard() {
          lose reply => bye rates 2
          ask r2 1000+500 => short $0.005 requests 1 tokens [1000, 1000, 500]
          round => bye rates 2
-         round => sync rates 1
+         round => sync
          ask r2 1000+500 => admitted $0.005 out 500
          settle r2 1000/0/500
          wait 2s

@@ -185,8 +185,8 @@ impl RatePool {
         self.each_bucket(news.charge, |bucket, limit, tokens| bucket.charge(limit, tokens, now));
     }
 
-    /// At least the need, where it fits in every bucket; then the want, up to a fair share of the room. Where that leaves
-    /// little out, it is lent for longer.
+    /// At least the need, where it fits in every bucket; then the want, up to a fair share of the room. As many lives' worth of
+    /// it as leave little out are lent for longer.
     fn lend(&mut self, session: &SessionId, request: &RateRequest, rules: &RateRules) -> Loan {
         let now = bucket_time(self.now);
         let [a, b, c] = &self.buckets;
@@ -200,8 +200,13 @@ impl RatePool {
             let share = each(room, want, |room, want| want.min(room.checked_div(parts).unwrap_or(0)));
             each(share, request.need, u64::max)
         };
-        let for_long = lent(request.want.map(|want| want.saturating_mul(rules.small_lives())));
-        let loan = if self.is_small(for_long, rules) {
+        let (out, brought) = (self.out(), self.limits_now().map(|limit| drained_tokens(limit, rules.chunk_life)));
+        let left = each(brought, out, u64::saturating_sub);
+        let lives = each(left, request.want, |left, want| left.checked_div(want).unwrap_or(u64::MAX));
+        let lives = lives.into_iter().fold(rules.small_lives(), u64::min).max(1);
+        let for_long = lent(request.want.map(|want| want.saturating_mul(lives)));
+        let all_out = each(out, for_long, u64::saturating_add);
+        let loan = if all_out.iter().zip(brought).all(|(out, brought)| *out <= brought) {
             Loan { tokens: for_long, life: rules.chunk_life_small, is_small: true }
         } else {
             Loan { tokens: lent(request.want), life: rules.chunk_life, is_small: false }
@@ -210,12 +215,10 @@ impl RatePool {
         loan
     }
 
-    /// With `tokens` more, all sessions together hold no more than the limit brings in a chunk's life.
-    fn is_small(&self, tokens: [u64; 3], rules: &RateRules) -> bool {
+    /// What all sessions together hold: little, while it is no more than the limit brings in a chunk's life.
+    fn out(&self) -> [u64; 3] {
         let at_hand = self.sessions.values().map(|borrower| borrower.at_hand(self.now));
-        let out = at_hand.fold(tokens, |sum, one| each(sum, one, u64::saturating_add));
-        let brought = self.limits_now().map(|limit| drained_tokens(limit, rules.chunk_life));
-        out.iter().zip(brought).all(|(out, brought)| *out <= brought)
+        at_hand.fold([0; 3], |sum, one| each(sum, one, u64::saturating_add))
     }
 
     /// Sessions heard of a moment ago, the asker among them.

@@ -67,6 +67,28 @@ fn a_chunk_is_the_need_or_a_fair_share() {
 }
 
 #[test]
+fn a_chunk_covers_as_many_lives_of_its_demand_as_leave_little_out() {
+    // (what another session holds, want); tokens and life. Ten tokens a second is little.
+    let cases = [
+        ((0, 1), (10, 10)),
+        ((0, 2), (10, 10)),
+        ((0, 3), (9, 10)),
+        ((0, 10), (10, 10)),
+        ((0, 11), (11, 1)),
+        ((4, 3), (6, 10)),
+        ((4, 6), (6, 10)),
+        ((4, 7), (7, 1)),
+    ];
+    for ((other, want), expected) in cases {
+        let mut pool = group();
+        let granted_known = sync(&mut pool, 1, &asks(1, other, 0), START).granted;
+        sync(&mut pool, 1, &RateRequest { at_hand: [other, 0, 0], granted_known, ..blank(2) }, START);
+        let reply = sync(&mut pool, 2, &asks(1, want, 0), START);
+        assert_eq!((reply.fresh[0], reply.chunk_life.as_secs()), expected, "{other} {want}");
+    }
+}
+
+#[test]
 fn a_need_that_fails_in_one_metric_takes_from_none() {
     let mut pool = group();
     let request = RateRequest { want: [10, 10, 61], need: [10, 10, 61], ..blank(1) };

@@ -86,21 +86,32 @@ local function apply_news(state, borrower, news, sums)
   end
 end
 
--- At least the need, where it fits in every bucket; then the want, up to a fair share of the room. Where that leaves little
--- out, it is lent for longer. Returns the tokens, how long they live, and whether they are few.
+-- At least the need, where it fits in every bucket; then the want, up to a fair share of the room. As many lives' worth of it
+-- as leave little out are lent for longer. Returns the tokens, how long they live, and whether they are few.
 local function lend_tokens(state, borrower, q, sums)
-  local long, short, is_small, lives = {0, 0, 0}, {0, 0, 0}, true, state[RATE_NOW] < borrower[UNTIL]
+  local shares, out, brought, times, lives = {0, 0, 0}, {}, {}, SMALL_LIVES, state[RATE_NOW] < borrower[UNTIL]
   for metric = 0, 2 do
-    local want, need, limit = q[Q_WANT + metric], q[Q_NEED + metric], limit_of(state, metric)
+    local want, limit = q[Q_WANT + metric], limit_of(state, metric)
+    local hands, life = sums[HANDS + metric], 0
+    if lives then hands = hands + borrower[AT_HAND + metric] end
     if want > 0 then
       local room = fits(state, metric, limit)
-      if room < need then return {0, 0, 0}, CHUNK_LIFE, false end
-      local share = floor(room / ((sums[BORROWERS] + 1) * 2))
-      long[metric + 1], short[metric + 1] = max(min(want * SMALL_LIVES, share), need), max(min(want, share), need)
+      if room < q[Q_NEED + metric] then return {0, 0, 0}, CHUNK_LIFE, false end
+      shares[metric + 1] = floor(room / ((sums[BORROWERS] + 1) * 2))
     end
-    local out = long[metric + 1] + sums[HANDS + metric]
-    if lives then out = out + borrower[AT_HAND + metric] end
-    is_small = is_small and (out == 0 or out <= drained(limit, CHUNK_LIFE))
+    if want > 0 or hands > 0 then life = drained(limit, CHUNK_LIFE) end
+    if want > 0 then times = min(times, floor((life - hands) / want)) end
+    out[metric + 1], brought[metric + 1] = hands, life
+  end
+  times = max(times, 1)
+  local long, short, is_small = {0, 0, 0}, {0, 0, 0}, true
+  for metric = 1, 3 do
+    local want = q[Q_WANT + metric - 1]
+    if want > 0 then
+      local need, share = q[Q_NEED + metric - 1], shares[metric]
+      long[metric], short[metric] = max(min(want * times, share), need), max(min(want, share), need)
+    end
+    is_small = is_small and out[metric] + long[metric] <= brought[metric]
   end
   local tokens, life = short, CHUNK_LIFE
   if is_small then tokens, life = long, CHUNK_LIFE_SMALL end
