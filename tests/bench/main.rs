@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` runs everything; `cargo bench --bench tollgate -- wire` (or `redis`, `envoy`, `start`) runs one part, and
 //! `-- saturate tcp` (or `unix`) one long run to look at with a profiler; `-- against BINARY` compares with another build, and
-//! `-- redis-million` loads a million accounts.
+//! `-- redis-million` loads a million accounts, `-- redis-million 1000` so many a second.
 //! Machines are shared and noisy: trust the ratios to the no-logic server, which is measured in the same rounds, and not the
 //! times. That server is what one gets without further thought: tonic, Envoy's types, the system's allocator.
 #![allow(
@@ -34,7 +34,8 @@ fn main() {
         ["baseline", listen] => baseline::serve(listen),
         ["saturate", socket] => wire::saturate(socket),
         ["against", binary] => wire::against(binary),
-        ["redis-million"] => million::measure(),
+        ["redis-million"] => million::measure(million::LOADING),
+        ["redis-million", rate] => million::measure(rate.parse().expect("first checks a second")),
         parts => {
             println!("machine: {}", machine::name());
             let wanted = |part: &str| parts.is_empty() || parts.contains(&part);

@@ -16,8 +16,8 @@ use crate::sidecar::Sidecar;
 use crate::wire::{CHECK, is_admitted, unique};
 
 const ACCOUNTS: u64 = 1_000_000;
-/// First checks a second: what a server that shares its core with the sidecar can keep up with.
-const LOADING: u64 = 2_000;
+/// First checks a second: what a server that shares a fast core with the sidecar can keep up with.
+pub const LOADING: u64 = 2_000;
 /// Checks a second of accounts that are in use, at the same time.
 const KNOWN: u64 = 1_000;
 const KNOWN_ACCOUNTS: u64 = 50;
@@ -30,7 +30,7 @@ const LATE: Duration = Duration::from_millis(5);
 /// Written in one pipeline.
 const PART: u64 = 5_000;
 
-pub fn measure() {
+pub fn measure(loading: u64) {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
     // It lets the sidecar on its core pass first, as if it were elsewhere.
     let (server, at) = start("0", &["nice", "-n10"], folder.path());
@@ -45,9 +45,9 @@ pub fn measure() {
         let plan = plan(target, rate, seconds, |number| number % KNOWN_ACCOUNTS);
         thread::spawn(move || load::run(plan()))
     };
-    let meanwhile = ACCOUNTS / LOADING - 3;
+    let meanwhile = ACCOUNTS / loading - 3;
     let (known, control) = (run(&sidecar.address, KNOWN, meanwhile), run(&control_at, CONTROL, meanwhile));
-    let loading = plan(&sidecar.address, LOADING, ACCOUNTS / LOADING + 1, |number| number % ACCOUNTS);
+    let loading = plan(&sidecar.address, loading, ACCOUNTS / loading + 1, |number| number % ACCOUNTS);
     let cpu = (sidecar.process.cpu(), server.cpu());
     tell("first checks", &load::run(loading()));
     tell("known accounts meanwhile", &known.join().expect("the load ends"));
