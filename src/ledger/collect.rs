@@ -31,7 +31,7 @@ const PIECE: usize = 32;
 pub(super) enum Who {
     /// Accounts that are loaded, for which somebody waits, or soon will.
     Urgent,
-    /// All that are loaded and in use.
+    /// Others that are loaded and in use.
     InUse,
     /// Accounts that wait to be loaded.
     New,
@@ -55,7 +55,7 @@ impl Shard {
                 return true;
             }
             let popped = match who {
-                Who::Urgent => self.due.pop(AT_ONCE),
+                Who::Urgent => self.due_urgent.pop_front().map(|index| (AT_ONCE, index)),
                 Who::InUse => self.due.pop(last_turn_of(now)),
                 Who::New => self.due_new.pop(last_turn_of(now)),
                 Who::Idle => self.due_idle.pop(last_turn_of(now)),

@@ -34,11 +34,11 @@ pub(super) fn due_at(account: &Account, rules: &Rules, now: Time) -> Option<Time
     [sync_due_at(account, rules, now), rates].into_iter().flatten().min()
 }
 
-/// Whether nobody will have used the account for a while at `at`: what it then has to say is of no use to it, and can wait for
-/// what others in use need.
+/// Whether nobody will have used the account for a while at `at`, and nobody elsewhere needs what it has to say: that can wait
+/// for what others in use need.
 pub(super) fn is_idle_by(at: Time, account: &Account, rules: &Rules) -> bool {
-    let used = account.used_at.time().after(period(account, rules)).after(IDLE_RETURN_LOW);
-    account.open == 0 && used < at
+    let is_awaited = account.open > 0 || account.recalled || account.lease.unreported() > Credit::ZERO;
+    !is_awaited && account.used_at.time().after(period(account, rules)).after(IDLE_RETURN_LOW) < at
 }
 
 pub(super) fn stranger_due_at(account: &Account, now: Time) -> Time {

@@ -241,16 +241,16 @@ impl Ledger {
 
     /// What is due to be said, at most `max` messages. No scan: accounts wait in order of when they are due.
     ///
-    /// What somebody waits for goes before what accounts in use will need, then come new accounts and, at last, idle ones. None
-    /// of the four can take all places while others have something to say, so none waits for ever, however much the store
-    /// is behind. An account stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called for it.
+    /// What somebody waits for goes before what accounts in use will need, then come new accounts and, at last, idle ones. Of
+    /// eight places or more none of the four can take all while others have something to say, so none waits for ever, however much
+    /// the store is behind. An account stays in flight until [`Ledger::apply`] or [`Ledger::failed`] is called for it.
     pub fn collect(&self, now: Now, max: usize) -> Vec<Message> {
         let mut messages = Vec::new();
         let first = u64::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
         let part = |eighths: usize| max.saturating_mul(eighths).div_ceil(8);
-        let places = [(Who::Urgent, part(4)), (Who::InUse, part(6)), (Who::New, part(7)), (Who::Idle, max)];
+        let places = [(Who::Urgent, part(3)), (Who::InUse, part(5)), (Who::New, part(7)), (Who::Idle, max)];
         // What one kind leaves the others take.
-        let left = [(Who::New, max), (Who::InUse, max)];
+        let left = [(Who::Urgent, max), (Who::InUse, max), (Who::New, max)];
         for (who, max) in places.into_iter().chain(left) {
             self.collect_of(who, first, now.time, max, &mut messages);
         }

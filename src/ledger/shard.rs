@@ -60,8 +60,9 @@ pub(super) struct Shard {
     pub(super) deadlines_first: VecDeque<(u64, HoldRef)>,
     /// Holds that were open then, by the second in which to look at them again.
     pub(super) deadlines: Wheel<HoldRef>,
-    /// Accounts in use by the tick at which they have something to say, those that are idle by then, and those that wait to
-    /// be loaded.
+    /// Accounts for which somebody waits, or soon will; those in use, by the turn at which they have something to say; those that
+    /// are idle by then; and those that wait to be loaded.
+    pub(super) due_urgent: VecDeque<u32>,
     pub(super) due: Wheel<u32>,
     pub(super) due_idle: Wheel<u32>,
     pub(super) due_new: Wheel<u32>,
@@ -113,6 +114,7 @@ impl Shard {
             ended: Tally::new(settings.ended_max, shards),
             deadlines_first: VecDeque::new(),
             deadlines: Wheel::new(),
+            due_urgent: VecDeque::new(),
             due: Wheel::new(),
             due_idle: Wheel::new(),
             due_new: Wheel::new(),
@@ -249,7 +251,8 @@ impl Shard {
     /// something runs low; so an account in use is looked at once in a period, and not with every request.
     pub(super) fn reschedule_used(&mut self, rules: &Rules, index: u32, now: Time) {
         let Some(account) = self.accounts.get(index) else { return };
-        let is_due_soon = account.due <= last_turn_of(now.after(period(account, rules)));
+        let soon = last_turn_of(now.after(period(account, rules)));
+        let is_due_soon = account.due <= soon && !is_of_idle(account.due);
         if !account.is_in_flight() && (!is_due_soon || account.runs_low(now)) {
             self.reschedule(rules, index, now);
         }
@@ -264,14 +267,15 @@ impl Shard {
         let Some(at) = due_at(account, rules, now) else { return };
         let is_idle = is_idle_by(at, account, rules);
         let turn = if at <= now && !is_idle { AT_ONCE } else { turn_after(at, is_idle) };
-        if turn < account.due {
+        // One that is used again leaves the idle ones, however long their turn is overdue.
+        if turn < account.due || (is_of_idle(account.due) && !is_idle) {
             account.due = turn;
-            let due = match (account.terms.is_some(), is_idle) {
-                (false, _) => &mut self.due_new,
-                (true, true) => &mut self.due_idle,
-                (true, false) => &mut self.due,
-            };
-            due.push(turn, index);
+            match (account.terms.is_some(), is_idle) {
+                (false, _) => self.due_new.push(turn, index),
+                (true, true) => self.due_idle.push(turn, index),
+                (true, false) if turn == AT_ONCE => self.due_urgent.push_back(index),
+                (true, false) => self.due.push(turn, index),
+            }
         }
     }
 }
@@ -289,8 +293,8 @@ fn table_hash(half: u32) -> u64 {
 /// The turn of what is due now: somebody waits for it, or soon will.
 pub(super) const AT_ONCE: u64 = 0;
 
-/// Turns of the due lists: two for each 17 ms or so, the first for accounts in use, so that one which is used again before an
-/// idle turn comes has an earlier one in the other list.
+/// Turns of the due lists: two for each 17 ms or so, an even one for accounts in use and an odd one for idle ones, so that a turn
+/// names its list.
 const fn turns_before(time: Time) -> u64 {
     (time.nanos() >> 24).saturating_mul(2)
 }
@@ -298,6 +302,10 @@ const fn turns_before(time: Time) -> u64 {
 /// The last turn that has come at `time`.
 pub(super) const fn last_turn_of(time: Time) -> u64 {
     turns_before(time).saturating_add(1)
+}
+
+const fn is_of_idle(turn: u64) -> bool {
+    turn % 2 == 1
 }
 
 /// The first turn that comes after `time`.

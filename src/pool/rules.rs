@@ -113,6 +113,8 @@ pub struct RateRules {
     pub chunk_life_small: Duration,
     /// How long after its grant the unused part of a chunk may come back in full; then it counts as used.
     pub chunk_settle: Duration,
+    /// How long after its death the unused part of a small chunk counts as out, and may come back in full; then it has drained.
+    pub small_settle: Duration,
     /// Sessions heard of within this share a bucket's room.
     pub heard_within: Duration,
     /// A session that is silent for so long is forgotten.
@@ -128,10 +130,12 @@ impl Default for RateRules {
         Self {
             // What is lent counts against the limit a second late at most.
             chunk_life: Duration::from_secs(1),
-            // How much is out counts, not for how long: an account far below its limits asks ten times less often.
+            // How much is out counts, not for how long: an account below its limits asks up to ten times less often.
             chunk_life_small: Duration::from_secs(10),
             // The chunk's life, and as long again for the next request of its session.
             chunk_settle: Duration::from_secs(2),
+            // It is told when the chunk dies; a store that is behind hears of it later, and so does one that was away for a moment.
+            small_settle: Duration::from_mins(1),
             // A session in use asks once in a chunk's life; one of its requests may be lost.
             heard_within: Duration::from_secs(2),
             // Long after its last chunk died; coming back costs no more than what it did in between.
@@ -145,7 +149,7 @@ impl Default for RateRules {
 }
 
 impl RateRules {
-    /// How many ordinary lives a small chunk lasts, and so how much more of the demand it covers.
+    /// How many ordinary lives a small chunk lasts, and so how much more of the demand it covers at most.
     pub(crate) fn small_lives(&self) -> u64 {
         let lives = self.chunk_life_small.as_nanos().checked_div(self.chunk_life.as_nanos()).unwrap_or(1);
         u64::try_from(lives).unwrap_or(u64::MAX)

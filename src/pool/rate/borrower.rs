@@ -73,8 +73,10 @@ impl Borrower {
 
     /// Takes a newer request: the greater of each counter, and what that changes.
     ///
-    /// A chunk that the asker does not know of by its next request never lived: it is taken back.
-    pub fn take(&mut self, request: &RateRequest, now: UnixMs) -> News {
+    /// A chunk that the asker does not know of by its next request never lived: it is taken back. What was at hand of chunks that
+    /// died at or before `then` has drained.
+    pub fn take(&mut self, request: &RateRequest, now: UnixMs, then: UnixMs) -> News {
+        let drained = if self.at_hand_until <= then { self.at_hand } else { [0; 3] };
         let unheard = each(self.granted, request.granted_known, u64::saturating_sub);
         let returned = advance(&mut self.returned, request.returned);
         let charge = advance(&mut self.debt, request.debt);
@@ -90,10 +92,10 @@ impl Borrower {
         }
         let late = Chunk { at: self.late.at, tokens: move_tokens(&mut rest, &mut self.late.tokens) };
         self.late = Chunk::default();
-        News { back, late, refund: rest, charge, used, priced }
+        News { back, late, refund: each(rest, drained, u64::saturating_sub), charge, used, priced }
     }
 
-    /// Notes a grant that lives until `until`. The rest of a small one may come back in full whenever it does.
+    /// Notes a grant that lives until `until`. The rest of a small one may come back in full while it counts as out.
     pub fn borrow(&mut self, tokens: [u64; 3], is_small: bool, now: UnixMs, until: UnixMs) {
         self.granted = each(self.granted, tokens, u64::saturating_add);
         if tokens == [0; 3] {
@@ -117,9 +119,9 @@ impl Borrower {
         }
     }
 
-    /// Tokens that this session may still use.
-    pub fn at_hand(&self, now: UnixMs) -> [u64; 3] {
-        if now < self.at_hand_until { self.at_hand } else { [0; 3] }
+    /// Tokens that this session may still use, or give back in full: of chunks that died after `then`.
+    pub fn at_hand(&self, then: UnixMs) -> [u64; 3] {
+        if then < self.at_hand_until { self.at_hand } else { [0; 3] }
     }
 
     /// Tokens of chunks that may still come back.

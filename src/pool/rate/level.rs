@@ -16,6 +16,11 @@ pub(super) fn take_back(bucket: &mut Bucket, limit: Limit, tokens: u64, lent: u6
     *bucket = Bucket::with_level(level.saturating_sub(units(tokens)).max(floor), now);
 }
 
+/// Tokens that a limit brings in `elapsed`, rounded down.
+pub(super) fn brought_tokens(limit: Limit, elapsed: Duration) -> u64 {
+    u64::try_from(drained(limit, elapsed).checked_div(UNITS_PER_TOKEN).unwrap_or(0)).unwrap_or(u64::MAX)
+}
+
 /// Tokens that drain in `elapsed`, rounded up.
 pub(super) fn drained_tokens(limit: Limit, elapsed: Duration) -> u64 {
     u64::try_from(drained(limit, elapsed).div_ceil(UNITS_PER_TOKEN)).unwrap_or(u64::MAX)

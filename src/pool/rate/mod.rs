@@ -2,8 +2,8 @@
 //!
 //! A chunk is charged when it is granted. So in any window what all sessions take together is at most what the bucket lets
 //! through, `capacity + limit x window`, and what they held when it began: chunks of the last second, or no more than the
-//! limit brings in one. A chunk's rest may come back in full for as long again, that of a small one at any time. However many
-//! they are, the bound is `capacity + limit x (window + 3 s)`.
+//! limit brings in one. A chunk's rest may come back in full for as long again, that of a small one for a minute, in which it
+//! counts as out. However many they are, the bound is `capacity + limit x (window + 3 s)`.
 
 mod borrower;
 mod level;
@@ -26,7 +26,7 @@ use crate::decision::rate::{Bucket, Limit};
 use crate::decision::reserved::{RESERVED_MAX, covered, uncovered_tokens};
 use crate::decision::terms::TokenLimits;
 use borrower::{Borrower, News};
-use level::{drained_tokens, take_back};
+use level::{brought_tokens, drained_tokens, take_back};
 use minutes::{Minutes, Turn};
 use valid::{LIMIT_MAX, validate};
 
@@ -147,7 +147,7 @@ impl RatePool {
         self.make_way(session, request.generation, rules);
         let now = self.now;
         let borrower = self.sessions.entry(session.clone()).or_insert_with(|| Borrower::starting(request));
-        let news = borrower.take(request, now);
+        let news = borrower.take(request, now, earlier(now, rules.small_settle));
         self.adopt_burst(request.burst_seconds);
         self.apply(&news, rules);
         let covered = self.cover(news.priced);
@@ -200,7 +200,7 @@ impl RatePool {
             let share = each(room, want, |room, want| want.min(room.checked_div(parts).unwrap_or(0)));
             each(share, request.need, u64::max)
         };
-        let (out, brought) = (self.out(), self.limits_now().map(|limit| drained_tokens(limit, rules.chunk_life)));
+        let (out, brought) = (self.out(rules), self.limits_now().map(|limit| brought_tokens(limit, rules.chunk_life)));
         let left = each(brought, out, u64::saturating_sub);
         let lives = each(left, request.want, |left, want| left.checked_div(want).unwrap_or(u64::MAX));
         let lives = lives.into_iter().fold(rules.small_lives(), u64::min).max(1);
@@ -216,8 +216,9 @@ impl RatePool {
     }
 
     /// What all sessions together hold: little, while it is no more than the limit brings in a chunk's life.
-    fn out(&self) -> [u64; 3] {
-        let at_hand = self.sessions.values().map(|borrower| borrower.at_hand(self.now));
+    fn out(&self, rules: &RateRules) -> [u64; 3] {
+        let then = earlier(self.now, rules.small_settle);
+        let at_hand = self.sessions.values().map(|borrower| borrower.at_hand(then));
         at_hand.fold([0; 3], |sum, one| each(sum, one, u64::saturating_add))
     }
 

@@ -125,7 +125,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         5 => Just(What::Hear),
         1 => Just(What::LoseReply),
     ];
-    let millis = prop_oneof![3 => Just(0), 3 => 0..300u64, 1 => 900..2_100u64];
+    let millis = prop_oneof![30 => Just(0), 30 => 0..300u64, 10 => 900..2_100u64, 1 => 9_000..15_000u64];
     (0..30usize, millis, what).prop_map(|(who, millis, what)| Turn { who, millis, what })
 }
 
@@ -154,6 +154,27 @@ fn sessions_that_borrow_and_return_in_turn_cannot_empty_the_bucket_under_each_ot
         let taken = run(&turns, sessions);
         assert!(taken.iter().map(|(_, tokens)| tokens).sum::<u64>() > 300);
         assert!(worst_excess_millis(&taken) <= 3_000, "{sessions}: {}", worst_excess_millis(&taken));
+    }
+}
+
+#[test]
+fn small_chunks_that_come_back_late_are_out_until_they_do() {
+    let silent = 5;
+    for gap in [9_000, 11_000, 14_000, 75_000] {
+        let mut turns: Vec<Turn> = (0..silent).flat_map(|who| borrow(who, 1, gap)).collect();
+        let ask = |who, millis, need| {
+            let ask = What::Ask { want: need, need, gives_up: false };
+            let rest = [What::Arrive { again: false }, What::Hear, What::Use(u64::MAX)];
+            [ask].into_iter().chain(rest).enumerate().map(move |(nth, what)| Turn {
+                who,
+                millis: if nth == 0 { millis } else { 0 },
+                what,
+            })
+        };
+        turns.extend(ask(silent, 11_000, 600));
+        turns.extend((0..silent).flat_map(|who| ask(who, 0, 10)));
+        let taken = run(&turns, silent + 1);
+        assert!(worst_excess_millis(&taken) <= 3_000, "{gap}: {}", worst_excess_millis(&taken));
     }
 }
 

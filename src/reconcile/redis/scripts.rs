@@ -197,12 +197,13 @@ fn pool_numbers(rules: &PoolRules) -> [(&'static str, u128); 23] {
     ]
 }
 
-fn rate_numbers(rules: &RateRules) -> [(&'static str, u128); 7] {
+fn rate_numbers(rules: &RateRules) -> [(&'static str, u128); 8] {
     [
         ("CHUNK_LIFE", rules.chunk_life.as_millis()),
         ("CHUNK_LIFE_SMALL", rules.chunk_life_small.as_millis()),
         ("SMALL_LIVES", rules.small_lives().into()),
         ("CHUNK_SETTLE", rules.chunk_settle.as_millis()),
+        ("SMALL_SETTLE", rules.small_settle.as_millis()),
         ("HEARD_WITHIN", rules.heard_within.as_millis()),
         ("SESSION_KEEP", rules.session_keep.as_millis()),
         ("MINUTES_MAX", count(rules.minutes_max)),

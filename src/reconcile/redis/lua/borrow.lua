@@ -70,11 +70,13 @@ end
 -- late ones are, and what the settled ones cost.
 local BACK, LATE_BACK, REFUND, CHARGED, SETTLED, AGE, PRICED = 1, 4, 7, 10, 13, 16, 17
 
--- Takes a newer request: the greater of each counter. Returns what that changes.
+-- Takes a newer request: the greater of each counter. Returns what that changes. What was at hand of chunks that died long ago
+-- has drained.
 local function take_news(borrower, q, now)
   local news = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now - borrower[LATE_AT], 0}
-  local chunks = borrower[CHUNKS]
+  local chunks, is_drained = borrower[CHUNKS], borrower[UNTIL] + SMALL_SETTLE <= now
   for metric = 0, 2 do
+    local drained = is_drained and borrower[AT_HAND + metric] or 0
     local granted, returned, debt, used = q[Q_GRANTED + metric], q[Q_RETURNED + metric], q[Q_DEBT + metric], q[Q_USED + metric]
     local unheard = borrower[B_GRANTED + metric] - granted
     local rest = unheard > 0 and unheard or 0
@@ -98,7 +100,7 @@ local function take_news(borrower, q, now)
         rest, chunks[chunk], back = rest - moved, chunks[chunk] - moved, back + moved
       end
       local late = min(rest, borrower[LATE + metric])
-      news[BACK + metric], news[LATE_BACK + metric], news[REFUND + metric] = back, late, rest - late
+      news[BACK + metric], news[LATE_BACK + metric], news[REFUND + metric] = back, late, max(0, rest - late - drained)
     end
     borrower[LATE + metric] = 0
   end
@@ -108,7 +110,7 @@ local function take_news(borrower, q, now)
   return news
 end
 
--- Notes a grant that lives until `until_when`. The rest of a small one may come back in full whenever it does.
+-- Notes a grant that lives until `until_when`. The rest of a small one may come back in full while it counts as out.
 local function borrow(borrower, tokens, is_small, now, until_when)
   if tokens[1] == 0 and tokens[2] == 0 and tokens[3] == 0 then return end
   for metric = 1, 3 do
@@ -144,11 +146,13 @@ local function sum_up(state, asker)
   for _, other in ipairs(state[ACTIVE]) do
     local chunks, is_near = other[A_CHUNKS], now - other[A_HEARD] <= HEARD_WITHIN
     local is_lent = #chunks > 0 and now - CHUNK_SETTLE < chunks[#chunks - 3]
-    if other[NAME] ~= asker and (is_near or is_lent or now < other[A_UNTIL]) then
+    local is_out = now < other[A_UNTIL] + SMALL_SETTLE
+      and (other[A_AT_HAND] > 0 or other[A_AT_HAND + 1] > 0 or other[A_AT_HAND + 2] > 0)
+    if other[NAME] ~= asker and (is_near or is_lent or is_out) then
       table.insert(kept, other)
       if is_near then sums[BORROWERS] = sums[BORROWERS] + 1 end
       for metric = 0, 2 do
-        if now < other[A_UNTIL] then sums[HANDS + metric] = sums[HANDS + metric] + other[A_AT_HAND + metric] end
+        if is_out then sums[HANDS + metric] = sums[HANDS + metric] + other[A_AT_HAND + metric] end
         for chunk = 1, #chunks, 4 do
           if now - CHUNK_SETTLE < chunks[chunk] then
             sums[LENT + metric] = sums[LENT + metric] + chunks[chunk + 1 + metric]

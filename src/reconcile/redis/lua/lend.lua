@@ -89,17 +89,18 @@ end
 -- At least the need, where it fits in every bucket; then the want, up to a fair share of the room. As many lives' worth of it
 -- as leave little out are lent for longer. Returns the tokens, how long they live, and whether they are few.
 local function lend_tokens(state, borrower, q, sums)
-  local shares, out, brought, times, lives = {0, 0, 0}, {}, {}, SMALL_LIVES, state[RATE_NOW] < borrower[UNTIL]
+  local shares, out, brought, times = {0, 0, 0}, {}, {}, SMALL_LIVES
+  local is_out = state[RATE_NOW] < borrower[UNTIL] + SMALL_SETTLE
   for metric = 0, 2 do
     local want, limit = q[Q_WANT + metric], limit_of(state, metric)
     local hands, life = sums[HANDS + metric], 0
-    if lives then hands = hands + borrower[AT_HAND + metric] end
+    if is_out then hands = hands + borrower[AT_HAND + metric] end
     if want > 0 then
       local room = fits(state, metric, limit)
       if room < q[Q_NEED + metric] then return {0, 0, 0}, CHUNK_LIFE, false end
       shares[metric + 1] = floor(room / ((sums[BORROWERS] + 1) * 2))
     end
-    if want > 0 or hands > 0 then life = drained(limit, CHUNK_LIFE) end
+    if want > 0 or hands > 0 then life = flow(limit, CHUNK_LIFE) end
     if want > 0 then times = min(times, floor((life - hands) / want)) end
     out[metric + 1], brought[metric + 1] = hands, life
   end

@@ -55,6 +55,9 @@ const MUTANTS: &[(&str, &str)] = &[
     ("(rest > 0 and 1 or 0)", "0"),
     ("for _, sum in ipairs({USED, RETIRED, MONTH_USED})", "for _, sum in ipairs({USED, MONTH_USED})"),
     ("math.ceil(tokens % 1024 * parts / 1024)", "0"),
+    ("now < other[A_UNTIL] + SMALL_SETTLE", "now < other[A_UNTIL]"),
+    ("borrower[UNTIL] + SMALL_SETTLE <= now", "false"),
+    ("times = max(times, 1)", ""),
     ("table.insert(own, number % 1000)", "table.insert(own, number % 100)"),
 ];
 
