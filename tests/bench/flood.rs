@@ -1,5 +1,5 @@
-//! As many calls as a server can answer: HTTP/2 frames written and read as they are, because a client that costs as much as
-//! the server would leave it idle now and then.
+//! As many calls as a server can answer, or a rate of them: HTTP/2 frames written and read as they are, because a client that
+//! costs as much as the server would leave it idle now and then.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::machine::Process;
 
 /// Connections, and calls under way on each of them.
 const CONNECTIONS: usize = 4;
-const CALLS: u32 = 16;
+const CALLS: usize = 16;
 /// What the server may send before it hears from us; it hears when half is used up.
 const WINDOW: u32 = 1 << 30;
 
@@ -39,6 +39,8 @@ pub struct Calls<'a> {
     pub body: &'a (dyn Fn() -> Bytes + Sync),
     /// Whether an answer's body, a gRPC frame, is what a right server says.
     pub is_right: fn(&[u8]) -> bool,
+    /// Calls a second at most.
+    pub rate: Option<u64>,
     pub warmup: Duration,
     pub duration: Duration,
 }
@@ -66,8 +68,9 @@ pub fn run(server: &Process, calls: &Calls<'_>) -> Served {
         scope.spawn(|| {
             let mut talks: Vec<_> =
                 (0..CONNECTIONS).map(|_| Talk::begin(connect(calls.target), calls, &counts)).collect();
+            let mut pace = Pace { rate: calls.rate, began: Instant::now(), called: 0 };
             while !counts.is_over.load(Relaxed) {
-                talks.iter_mut().for_each(Talk::go_on);
+                talks.iter_mut().for_each(|talk| talk.go_on(&mut pace));
                 thread::yield_now();
             }
         });
@@ -80,6 +83,25 @@ pub fn run(server: &Process, calls: &Calls<'_>) -> Served {
         assert!(counts.wrong.load(Relaxed) == 0, "{}: answers were not OK", calls.target);
         Served { cpu_us: cpu.as_secs_f64() * 1e6 / answered as f64, busy: cpu.as_secs_f64() / took.as_secs_f64() }
     })
+}
+
+/// How many calls were made since.
+struct Pace {
+    rate: Option<u64>,
+    began: Instant,
+    called: u64,
+}
+
+impl Pace {
+    /// Whether one more is due, which is then made. They are due as many at once as can be under way: what a call costs depends
+    /// on how many come with it.
+    fn may_call(&mut self) -> bool {
+        let at_once = (CONNECTIONS * CALLS) as u64;
+        let due = |rate: u64| (self.began.elapsed().as_secs_f64() * rate as f64) as u64;
+        let may_call = self.rate.is_none_or(|rate| self.called / at_once < due(rate) / at_once);
+        self.called += u64::from(may_call);
+        may_call
+    }
 }
 
 trait Io: Read + Write {}
@@ -137,14 +159,11 @@ impl<'a> Talk<'a> {
         let mut talk = Self { io, calls, counts, next: 1, under_way: Vec::new(), used: 0, out, seen, filled: 0 };
         talk.frame(SETTINGS, 0, 0, &[]);
         talk.frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes());
-        for _ in 0..CALLS {
-            talk.call();
-        }
         talk
     }
 
-    /// Reads and writes what can be now.
-    fn go_on(&mut self) {
+    /// Reads and writes what can be now, and asks anew for each answer.
+    fn go_on(&mut self, pace: &mut Pace) {
         if let Some(read) = now(self.io.read(&mut self.seen[self.filled..])) {
             assert!(read > 0, "the server hung up");
             self.filled += read;
@@ -157,6 +176,9 @@ impl<'a> Talk<'a> {
             self.seen = seen;
             self.seen.copy_within(at..self.filled, 0);
             self.filled -= at;
+        }
+        while self.under_way.len() < CALLS && pace.may_call() {
+            self.call();
         }
         if !self.out.is_empty()
             && let Some(written) = now(self.io.write(&self.out))
@@ -206,13 +228,12 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Counts an answer, and asks anew.
+    /// Counts an answer.
     fn end(&mut self, stream: u32) {
         let place = self.under_way.iter().position(|(call, _)| *call == stream).expect("an answer to a call");
         let (_, body) = self.under_way.swap_remove(place);
         self.counts.answered.fetch_add(1, Relaxed);
         self.counts.wrong.fetch_add(u64::from(!(self.calls.is_right)(&body)), Relaxed);
-        self.call();
     }
 }
 
