@@ -6,11 +6,11 @@
 use std::hint::black_box;
 use std::ops::BitXor as _;
 
+use super::Ledger;
 use super::account::Account;
 use super::hold::HoldKey;
 use super::holds::Sought;
 use super::shard::Shard;
-use super::{Ledger, lock};
 use crate::decision::RequestId;
 
 impl Ledger {
@@ -23,7 +23,7 @@ impl Ledger {
         for (place, shard) in self.shards.iter().enumerate() {
             let mut here = asks.iter().filter(|(hash, ..)| self.place_of(hash >> 32) == place).copied().peekable();
             if here.peek().is_some() {
-                lock(shard).fetch_asked(here);
+                shard.lock().fetch_asked(here);
             }
         }
     }

@@ -28,6 +28,7 @@ mod hold;
 mod holds;
 mod lease;
 mod lifecycle;
+mod locks;
 mod look;
 mod meter;
 mod pages;
@@ -48,7 +49,7 @@ mod tests;
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 pub use answer::{
@@ -65,20 +66,18 @@ use account::Seen;
 use apply::Round;
 use check::{Question, nobody};
 use collect::Who;
+use locks::Locked;
 use propose::Facts;
 use shard::{Rules, Shard};
 
 /// How many ended holds and unknown names a sweep forgets before checks have their turn, and how often in each shard.
 const SWEEP_PIECE: usize = 64;
 const SWEEP_PIECES: usize = 128;
-/// Accounts that are visited, and replies that are taken, before checks have their turn.
+/// Accounts that are visited before checks have their turn.
 const PIECE: u32 = 256;
-const REPLIES_PIECE: usize = 16;
 /// Shards for each thread that decides: so few that what every check touches of one stays in the nearest cache.
 const SHARDS_PER_WORKER: usize = 4;
 const SHARDS_MAX: usize = 1_024;
-/// Some tens of microseconds.
-const LOCK_TRIES: usize = 1_000;
 
 /// The most holds, open ones or ended ones, that settings may allow.
 pub const HOLDS_MAX: u64 = 10_000_000;
@@ -121,7 +120,7 @@ pub struct Allowance {
 
 /// All accounts of one session.
 pub struct Ledger {
-    shards: Vec<Mutex<Shard>>,
+    shards: Vec<Locked>,
     rules: Rules,
     /// Where the next collection begins, so that no shard waits behind another for ever.
     turn: std::sync::atomic::AtomicUsize,
@@ -143,7 +142,7 @@ impl Ledger {
             declared: 0.into(),
             emergency_nanos: 0.into(),
         };
-        let shards = (0..count).map(|_| Mutex::new(Shard::new(&settings, count))).collect();
+        let shards = (0..count).map(|_| Locked::new(Shard::new(&settings, count))).collect();
         Self { shards, rules, turn: 0.into() }
     }
 
@@ -262,8 +261,9 @@ impl Ledger {
         let mut turns: Vec<u64> = (first..).take(self.shards.len()).collect();
         while messages.len() < max && !turns.is_empty() {
             turns.retain(|turn| {
-                let more = self.lock(*turn).collect(&self.rules, who, now, max, messages);
-                self.give_way();
+                let shard = self.at(*turn);
+                let more = shard.lock().collect(&self.rules, who, now, max, messages);
+                shard.give_way();
                 more
             });
         }
@@ -272,13 +272,10 @@ impl Ledger {
     /// Takes the pool's replies to messages sent at `sent`.
     pub fn apply(&self, replies: Vec<Reply>, sent: Now, now: Now) {
         let mut forgot = false;
-        for (taken, reply) in (1..).zip(replies) {
-            let mut shard = self.shard_of_entry(&reply.account);
-            forgot |= shard.apply(&self.rules, reply, Round { sent: sent.time, now });
-            drop(shard);
-            if taken % REPLIES_PIECE == 0 {
-                self.give_way();
-            }
+        for reply in replies {
+            let shard = self.at_entry(&reply.account);
+            forgot |= shard.lock().apply(&self.rules, reply, Round { sent: sent.time, now });
+            shard.give_way();
         }
         if forgot {
             self.declare_all(now.time);
@@ -288,7 +285,7 @@ impl Ledger {
     /// The round brought no reply for these accounts: nothing was lost, they are due again.
     pub fn failed(&self, accounts: &[Arc<str>], now: Now) {
         for account in accounts {
-            self.shard_of_entry(account).failed(&self.rules, account, now.time);
+            self.at_entry(account).lock().failed(&self.rules, account, now.time);
         }
     }
 
@@ -316,7 +313,7 @@ impl Ledger {
     pub fn collect_bye(&self, now: Now, max: usize) -> Vec<Message> {
         let mut messages = Vec::new();
         for shard in &self.shards {
-            lock(shard).collect_bye(&self.rules, now.time, max, &mut messages);
+            shard.lock().collect_bye(&self.rules, now.time, max, &mut messages);
         }
         messages
     }
@@ -325,8 +322,8 @@ impl Ledger {
     pub fn sweep(&self, now: Now) {
         for shard in &self.shards {
             for _ in 0..SWEEP_PIECES {
-                let more = lock(shard).sweep(&self.rules, now.time, SWEEP_PIECE);
-                self.give_way();
+                let more = shard.lock().sweep(&self.rules, now.time, SWEEP_PIECE);
+                shard.give_way();
                 if !more {
                     break;
                 }
@@ -337,7 +334,7 @@ impl Ledger {
     pub fn totals(&self, now: Now) -> Totals {
         let mut totals = Totals::of_all(&self.rules);
         for shard in &self.shards {
-            lock(shard).add_counters_to(&mut totals);
+            shard.lock().add_counters_to(&mut totals);
         }
         self.in_pieces(|shard, piece| shard.add_accounts_to(&mut totals, piece, now.time));
         totals
@@ -345,7 +342,7 @@ impl Ledger {
 
     /// Usage that was booked nowhere since the last call, for the log. Bounded; [`Totals`] counts all of it.
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.shards.iter().flat_map(|shard| std::mem::take(&mut lock(shard).dead_letters)).collect()
+        self.shards.iter().flat_map(|shard| std::mem::take(&mut shard.lock().dead_letters)).collect()
     }
 
     /// A store forgot something, or may have: every account says what it knows before it asks for anything.
@@ -359,22 +356,14 @@ impl Ledger {
         for shard in &self.shards {
             let (mut from, mut end) = (0, u32::MAX);
             while from < end {
-                let mut shard = lock(shard);
-                end = shard.accounts.end();
+                let mut held = shard.lock();
+                end = held.accounts.end();
                 let to = from.saturating_add(PIECE).min(end);
-                visit(&mut shard, from..to);
-                drop(shard);
-                self.give_way();
+                visit(&mut held, from..to);
+                drop(held);
+                shard.give_way();
                 from = to;
             }
-        }
-    }
-
-    /// A check that waited for a lock runs now where it shares a core with whoever visits many accounts, and not when that
-    /// one's time is up, milliseconds later.
-    fn give_way(&self) {
-        if self.rules.settings.workers > 0 {
-            std::thread::yield_now();
         }
     }
 
@@ -382,34 +371,21 @@ impl Ledger {
         self.shard(self.rules.hash(account))
     }
 
-    /// As [`Ledger::shard_of`], also for a user: beside the account, so that one lock is held for both.
-    fn shard_of_entry(&self, name: &str) -> MutexGuard<'_, Shard> {
-        self.shard_of(crate::pool::account_of(name))
-    }
-
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        self.lock(hash >> 32)
+        self.at(hash >> 32).lock()
     }
 
-    fn lock(&self, turn: u64) -> MutexGuard<'_, Shard> {
-        lock(self.shards.get(self.place_of(turn)).expect("the number of shards is a power of two, at least one"))
+    /// Where an account is, or a user: beside the account, so that one lock is held for both.
+    fn at_entry(&self, name: &str) -> &Locked {
+        self.at(self.rules.hash(crate::pool::account_of(name)) >> 32)
+    }
+
+    fn at(&self, turn: u64) -> &Locked {
+        self.shards.get(self.place_of(turn)).expect("the number of shards is a power of two, at least one")
     }
 
     fn place_of(&self, turn: u64) -> usize {
         let mask = self.shards.len().saturating_sub(1);
         usize::try_from(turn & u64::try_from(mask).unwrap_or(0)).unwrap_or(0)
     }
-}
-
-/// Whoever holds the lock lets go within microseconds, sooner than a thread that sleeps is woken: so it is asked for a while.
-///
-/// A panic under the lock is a bug that ends the process in release; a test goes on with what is there.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    for _ in 0..LOCK_TRIES {
-        if let Ok(shard) = shard.try_lock() {
-            return shard;
-        }
-        std::hint::spin_loop();
-    }
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@
 mod bounds;
 mod compact;
 mod holds;
+mod locks;
 mod properties;
 mod protocol;
 mod scripts;
