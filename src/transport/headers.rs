@@ -245,6 +245,11 @@ fn is_closer(left: &Remaining, right: &Remaining) -> bool {
     share(left, right) < share(right, left)
 }
 
+/// Milliseconds rounded up: who waits so long is not too early.
+pub(in crate::transport) fn whole_millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::decision::Reason;
 use crate::decision::catalogue::Provenance;
 use crate::ledger::{End, Ended, Limits, Remaining};
+use crate::transport::headers::whole_millis;
 use crate::transport::proto::tollgate as api;
 use crate::transport::status::{Amount, Told};
 
@@ -15,7 +16,7 @@ pub(super) fn denial_message(told: &Told) -> api::Denial {
         code: told.code.unwrap_or_default().into(),
         message: told.message.clone(),
         http_status: told.http.into(),
-        retry_after_ms: told.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        retry_after_ms: told.retry_after.map(whole_millis),
         limit: told.limit.map(Amount::plain),
         used: told.used.map(Amount::plain),
         requested: told.requested.map(Amount::plain),
@@ -52,7 +53,7 @@ fn remaining_message(remaining: &Remaining) -> api::Remaining {
     api::Remaining {
         per_minute: remaining.limit.per_minute,
         remaining: remaining.remaining,
-        reset_ms: u64::try_from(remaining.reset.as_millis()).unwrap_or(u64::MAX),
+        reset_ms: whole_millis(remaining.reset),
     }
 }
 

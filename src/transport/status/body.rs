@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Amount, Profile, Told};
+use crate::transport::headers::whole_millis;
 
 impl Told {
     /// The body to give to the client.
@@ -20,7 +21,7 @@ impl Told {
                     limit: self.limit,
                     used: self.used,
                     requested: self.requested,
-                    retry_after_ms: self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+                    retry_after_ms: self.retry_after.map(whole_millis),
                     resets_at: self.resets_at.as_deref(),
                     affordable_max_tokens: self.affordable_max_tokens,
                     remedy: self.remedy,

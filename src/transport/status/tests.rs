@@ -126,7 +126,8 @@ fn a_body_has_everything_that_is_known() {
 fn a_rate_denial_says_how_long_to_wait() {
     let limit = Limit { per_minute: 36_000, burst_seconds: 60 };
     let denial = Denial {
-        retry_after: Some(Duration::from_millis(1_001)),
+        // Rounded up, to the nanosecond: who waits so long is admitted.
+        retry_after: Some(Duration::from_nanos(1_000_000_001)),
         amounts: Amounts::Rate { limit, used: 35_500, requested: 1_000 },
         ..Denial::of(Reason::GeneratedTokensPerMinute)
     };
