@@ -6,6 +6,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::{FieldViolation, StatusExt as _};
 
+use crate::transport::status::retry_seconds;
+
 /// The longest a command waits for a connection, and for an answer.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -111,7 +113,7 @@ fn told(status: &Status) -> String {
         Some(_) | None => status.message().to_owned(),
     };
     if let Some(wait) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        text.push_str(&format!("\nTry again in {} s.", wait.as_secs().max(1)));
+        text.push_str(&format!("\nTry again in {} s.", retry_seconds(wait)));
     }
     text
 }

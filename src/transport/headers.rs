@@ -10,7 +10,8 @@ use itoa::Buffer;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost::length_delimiter_len;
 
-use super::status::seconds_rounded_up;
+use super::status::retry_seconds;
+use crate::clock::wait_seconds;
 use crate::decision::Reason;
 use crate::ledger::{Limits, Remaining};
 
@@ -167,14 +168,14 @@ impl Headers {
         self.add("x-ratelimit-over-limit", if over_limit { b"yes" } else { b"no" });
         self.add("x-should-retry", if retry.is_some() { b"true" } else { b"false" });
         if let Some(wait) = retry {
-            self.add_number("retry-after", seconds_rounded_up(wait));
+            self.add_number("retry-after", retry_seconds(wait));
         }
     }
 
     fn add_requests(&mut self, requests: Remaining) {
         self.add_number("x-ratelimit-limit-requests", requests.limit.per_minute);
         self.add_number("x-ratelimit-remaining-requests", requests.remaining);
-        self.add_number("x-ratelimit-reset-requests", whole_seconds(requests.reset));
+        self.add_number("x-ratelimit-reset-requests", wait_seconds(requests.reset));
     }
 
     fn add_tokens(&mut self, tokens: &[Remaining; 3], unit: RateUnit) {
@@ -213,7 +214,7 @@ impl Headers {
         line.push(b"\";r=");
         line.push_number(policy.remaining);
         line.push(b";t=");
-        line.push_number(whole_seconds(policy.reset));
+        line.push_number(wait_seconds(policy.reset));
         self.add("ratelimit", line.written());
     }
 }
@@ -243,15 +244,6 @@ impl Line {
 fn is_closer(left: &Remaining, right: &Remaining) -> bool {
     let share = |one: &Remaining, other: &Remaining| u128::from(one.remaining) * u128::from(other.limit.per_minute);
     share(left, right) < share(right, left)
-}
-
-/// Milliseconds rounded up: who waits so long is not too early.
-pub(in crate::transport) fn whole_millis(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Whether a reason is a rate that was exceeded.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tonic::Code;
 
+use crate::clock::wait_seconds;
 use crate::decision::{Amounts, Credit, Denial, Invalid, Reason};
 use table::row;
 
@@ -123,8 +124,8 @@ pub fn told_invalid(fact: &str, remedy: &'static str, profile: Profile) -> Told 
 }
 
 /// Whole seconds to wait, rounded up, and never none: a client that comes back at once would be denied again.
-pub fn seconds_rounded_up(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+pub fn retry_seconds(wait: Duration) -> u64 {
+    wait_seconds(wait).max(1)
 }
 
 impl Told {
@@ -202,7 +203,7 @@ impl Told {
             add(format_args!("begins anew at {resets_at}"));
         }
         if let Some(wait) = self.retry_after {
-            add(format_args!("retry after {} s", seconds_rounded_up(wait)));
+            add(format_args!("retry after {} s", retry_seconds(wait)));
         }
         let end = if opened { ")" } else { "" };
         write!(text, "{end}; {}.", self.remedy).expect("a String takes whatever is written");

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::messages::{tier_message, usd};
 use crate::clock::Time;
+use crate::clock::wait_millis;
 use crate::gate::Noted;
 use crate::ledger::{Here, LimitHere, ModelHere};
 use crate::reconcile::store::Leased;
 use crate::transport::admission::messages::{provenance, reason};
-use crate::transport::headers::whole_millis;
 use crate::transport::proto::tollgate as api;
 
 pub(super) fn lease_message(lease: Leased) -> api::Lease {
@@ -46,7 +46,7 @@ pub(super) fn denial_message(noted: &Noted, now: Time) -> api::RecentDenial {
         model: noted.model.to_string(),
         user: noted.user.to_string(),
         count: noted.count,
-        retry_after_ms: noted.denial.retry_after.map(whole_millis),
+        retry_after_ms: noted.denial.retry_after.map(wait_millis),
     }
 }
 
@@ -61,7 +61,7 @@ fn limit_message(limit: &LimitHere) -> api::LimitHere {
         per_minute: limit.limit.per_minute,
         level: limit.level,
         at_hand: limit.at_hand,
-        reset_ms: whole_millis(limit.empty_after),
+        reset_ms: wait_millis(limit.empty_after),
         provenance: provenance(limit.provenance).into(),
     }
 }

@@ -1,12 +1,12 @@
 //! Why a request would be admitted or denied, limit by limit, as messages of our own API.
 
 use super::messages::{denial_message, provenance};
+use crate::clock::wait_millis;
 use crate::decision::catalogue::Provenance;
 use crate::decision::explain::{Bound, Finding, Says};
 use crate::decision::{Amounts, Ask, Metric, Month};
 use crate::ledger::{Why, WhyLimit};
 use crate::transport::accounts::messages::{mode_message, suspension_message, tier_message};
-use crate::transport::headers::whole_millis;
 use crate::transport::proto::tollgate as api;
 use crate::transport::status::Amount;
 use crate::transport::wire::Wire;
@@ -45,7 +45,7 @@ fn limit_message(wire: &Wire, ask: &Ask<'_>, why: &Why, limit: &WhyLimit) -> api
         requested,
         provenance: provenance(limit.provenance).into(),
         why: in_words(limit.provenance, bound, why),
-        reset_ms: empty_after.map(whole_millis),
+        reset_ms: empty_after.map(wait_millis),
         resets_at: matches!(bound, Bound::Month | Bound::User).then(|| begins(why.month.next())),
     }
 }

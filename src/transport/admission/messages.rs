@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::clock::wait_millis;
 use crate::decision::Reason;
 use crate::decision::catalogue::Provenance;
 use crate::ledger::{End, Ended, Limits, Remaining};
-use crate::transport::headers::whole_millis;
 use crate::transport::proto::tollgate as api;
 use crate::transport::status::{Amount, Told};
 
@@ -16,7 +16,7 @@ pub(super) fn denial_message(told: &Told) -> api::Denial {
         code: told.code.unwrap_or_default().into(),
         message: told.message.clone(),
         http_status: told.http.into(),
-        retry_after_ms: told.retry_after.map(whole_millis),
+        retry_after_ms: told.retry_after.map(wait_millis),
         limit: told.limit.map(Amount::plain),
         used: told.used.map(Amount::plain),
         requested: told.requested.map(Amount::plain),
@@ -53,7 +53,7 @@ fn remaining_message(remaining: &Remaining) -> api::Remaining {
     api::Remaining {
         per_minute: remaining.limit.per_minute,
         remaining: remaining.remaining,
-        reset_ms: whole_millis(remaining.reset),
+        reset_ms: wait_millis(remaining.reset),
     }
 }
 

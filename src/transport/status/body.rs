@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Amount, Profile, Told};
-use crate::transport::headers::whole_millis;
+use crate::clock::wait_millis;
 
 impl Told {
     /// The body to give to the client.
@@ -21,7 +21,7 @@ impl Told {
                     limit: self.limit,
                     used: self.used,
                     requested: self.requested,
-                    retry_after_ms: self.retry_after.map(whole_millis),
+                    retry_after_ms: self.retry_after.map(wait_millis),
                     resets_at: self.resets_at.as_deref(),
                     affordable_max_tokens: self.affordable_max_tokens,
                     remedy: self.remedy,

@@ -180,8 +180,8 @@ fn what_is_wrong_with_a_request_is_named() {
 }
 
 #[test]
-fn waits_are_whole_seconds_rounded_up() {
+fn waits_are_whole_retry_seconds() {
     for (nanos, seconds) in [(0, 1), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2), (59_900_000_000, 60)] {
-        assert_eq!(seconds_rounded_up(Duration::from_nanos(nanos)), seconds, "{nanos} ns");
+        assert_eq!(retry_seconds(Duration::from_nanos(nanos)), seconds, "{nanos} ns");
     }
 }
