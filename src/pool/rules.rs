@@ -134,7 +134,7 @@ impl Default for RateRules {
             chunk_life_small: Duration::from_secs(10),
             // The chunk's life, and as long again for the next request of its session.
             chunk_settle: Duration::from_secs(2),
-            // It is told when the chunk dies; a store that is behind hears of it later, and so does one that was away for a moment.
+            // A chunk is given back when it dies; the store hears of it later where it is behind, or was away for a moment.
             small_settle: Duration::from_mins(1),
             // A session in use asks once in a chunk's life; one of its requests may be lost.
             heard_within: Duration::from_secs(2),

@@ -85,10 +85,12 @@ pub fn run(server: &Process, calls: &Calls<'_>) -> Served {
     })
 }
 
-/// How many calls were made since.
+/// When the next call is due.
 struct Pace {
+    /// Calls a second; without one, a call is always due.
     rate: Option<u64>,
     began: Instant,
+    /// Calls made since it began.
     called: u64,
 }
 

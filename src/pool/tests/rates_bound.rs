@@ -129,9 +129,18 @@ fn turn() -> impl Strategy<Value = Turn> {
     (0..30usize, millis, what).prop_map(|(who, millis, what)| Turn { who, millis, what })
 }
 
-/// Every session in turn: asks, is answered, hears.
+/// A session asks, is answered, hears.
 fn borrow(who: usize, want: u64, millis: u64) -> [Turn; 3] {
-    let ask = What::Ask { want, need: 0, gives_up: false };
+    exchange(who, What::Ask { want, need: 0, gives_up: false }, millis)
+}
+
+/// A session asks for what it cannot do with less of, and uses whatever it has then.
+fn borrow_and_use(who: usize, need: u64, millis: u64) -> impl Iterator<Item = Turn> {
+    let turns = exchange(who, What::Ask { want: need, need, gives_up: false }, millis);
+    turns.into_iter().chain([Turn { who, millis: 0, what: What::Use(u64::MAX) }])
+}
+
+fn exchange(who: usize, ask: What, millis: u64) -> [Turn; 3] {
     [(ask, millis), (What::Arrive { again: false }, 0), (What::Hear, 0)].map(|(what, millis)| Turn {
         who,
         millis,
@@ -162,17 +171,8 @@ fn small_chunks_that_come_back_late_are_out_until_they_do() {
     let silent = 5;
     for gap in [9_000, 11_000, 14_000, 75_000] {
         let mut turns: Vec<Turn> = (0..silent).flat_map(|who| borrow(who, 1, gap)).collect();
-        let ask = |who, millis, need| {
-            let ask = What::Ask { want: need, need, gives_up: false };
-            let rest = [What::Arrive { again: false }, What::Hear, What::Use(u64::MAX)];
-            [ask].into_iter().chain(rest).enumerate().map(move |(nth, what)| Turn {
-                who,
-                millis: if nth == 0 { millis } else { 0 },
-                what,
-            })
-        };
-        turns.extend(ask(silent, 11_000, 600));
-        turns.extend((0..silent).flat_map(|who| ask(who, 0, 10)));
+        turns.extend(borrow_and_use(silent, 600, 11_000));
+        turns.extend((0..silent).flat_map(|who| borrow_and_use(who, 10, 0)));
         let taken = run(&turns, silent + 1);
         assert!(worst_excess_millis(&taken) <= 3_000, "{gap}: {}", worst_excess_millis(&taken));
     }

@@ -120,21 +120,27 @@ impl World {
     /// said seldom, of everybody.
     pub fn step(&mut self) {
         self.pass();
-        let dice = self.dice.below(100);
-        let asked = if dice < 80 { self.exchange() } else { (0..ACCOUNTS.len()).collect() };
-        match dice {
-            0..80 => {}
-            80..84 => self.garble(),
-            84 => self.look_for_purchases(),
-            85..90 => self.credit(),
-            90..93 => self.configure(),
-            93 => self.decline(),
-            94..96 => self.create(),
-            96..98 => self.propose(),
-            _ => self.look(),
-        }
+        let asked = if self.dice.below(5) < 4 {
+            self.exchange()
+        } else {
+            self.say_what_is_rare();
+            (0..ACCOUNTS.len()).collect()
+        };
         self.take_events();
         self.compare(&asked);
+    }
+
+    fn say_what_is_rare(&mut self) {
+        match self.dice.below(20) {
+            0..4 => self.garble(),
+            4 => self.look_for_purchases(),
+            5..10 => self.credit(),
+            10..13 => self.configure(),
+            13 => self.decline(),
+            14..16 => self.create(),
+            16..18 => self.propose(),
+            _ => self.look(),
+        }
     }
 
     fn pass(&mut self) {
