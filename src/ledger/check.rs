@@ -227,7 +227,7 @@ impl Shard {
         let opened = self.holds.insert(sought, hold);
         self.deadlines_first.push_back((look, opened));
         self.open.up(&rules.holds_open);
-        self.reschedule_used(rules, index, now);
+        self.reschedule_used(rules, index, true, now);
         if let Some(place) = user {
             let rights = standing.user.map_or(Credit::ZERO, |user| user.rights);
             assert!(charge.shadow.is_some() || charge.cost <= rights, "as of the account, so of the user");

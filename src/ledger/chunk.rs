@@ -83,20 +83,15 @@ impl<const N: usize> Rate<N> {
         self.meters.iter().fold(self.level_at.nanos() ^ u64::from(self.seq), |seen, meter| seen ^ meter.per_minute)
     }
 
-    /// How the buckets stand, after what is left of dead chunks went back; `expected` are the limits where the pool was not
-    /// heard yet.
-    pub(super) fn standing(&mut self, expected: [Limit; N], now: Time) -> [RateStanding; N] {
+    /// How the buckets stand, after what is left of dead chunks went back; `None` before the pool was heard.
+    pub(super) fn standing(&mut self, now: Time) -> Option<[RateStanding; N]> {
         self.bury_dead(now);
-        let mut standing = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
-        if !self.is_heard() {
-            return standing;
-        }
-        for (meter, standing) in self.meters.iter().zip(&mut standing) {
-            standing.limit = Limit { per_minute: meter.per_minute, burst_seconds: u32::from(self.burst_seconds) };
-            standing.chunk = meter.live((false, false)); // What is dead was buried.
-            standing.bucket = Some(Bucket::with_level(meter.level.units(), self.level_at));
-        }
-        standing
+        let standing = |meter: &Meter| RateStanding {
+            limit: Limit { per_minute: meter.per_minute, burst_seconds: u32::from(self.burst_seconds) },
+            chunk: meter.live((false, false)), // What is dead was buried.
+            bucket: Some(Bucket::with_level(meter.level.units(), self.level_at)),
+        };
+        self.is_heard().then(|| self.meters.each_ref().map(standing))
     }
 
     /// The pool answered in this generation.
@@ -164,14 +159,17 @@ impl<const N: usize> Rate<N> {
 
     /// Takes tokens that were admitted on [`Rate::standing`] at this same `now`, by which no dead chunk is left: from the
     /// older one first. What they do not hold becomes debt.
-    pub(super) fn take(&mut self, tokens: [u64; N], now: Time) {
-        self.drain(now);
+    pub(super) fn take(&mut self, mut tokens: [u64; N], now: Time) {
         self.used_at = self.mark(now);
         self.turn_second(self.used_at);
-        for (meter, tokens) in self.meters.iter_mut().zip(tokens) {
-            // What chunks held is told when the next ones are asked for; what they did not hold, soon.
-            let is_owed = meter.take(tokens);
-            self.marks.put(DIRTY, is_owed || self.marks.has(DIRTY));
+        for (meter, tokens) in self.meters.iter_mut().zip(&mut tokens) {
+            *tokens = meter.take(*tokens);
+        }
+        // What chunks held is told when the next ones are asked for; what they did not hold, soon.
+        if tokens != [0; N] {
+            self.drain(now);
+            self.meters.iter_mut().zip(tokens).for_each(|(meter, owed)| meter.charge(owed));
+            self.marks.put(DIRTY, true);
         }
     }
 

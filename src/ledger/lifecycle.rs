@@ -224,7 +224,7 @@ impl Shard {
         self.make_room_for_ended(rules);
         self.holds.remember(sought, past, until);
         self.ended.up(&rules.holds_ended);
-        self.reschedule_used(rules, sought.key.account, now);
+        self.reschedule_used(rules, sought.key.account, ended.overrun.is_positive(), now);
         ended
     }
 

@@ -42,17 +42,15 @@ impl Meter {
         u64::from(fresh).saturating_add(u64::from(old))
     }
 
-    /// Takes admitted tokens from the chunks, the older first; what they do not hold becomes debt, and makes this true.
-    pub(super) fn take(&mut self, tokens: u64) -> bool {
+    /// Takes admitted tokens from the chunks, the older first; returns what they do not hold.
+    pub(super) fn take(&mut self, tokens: u64) -> u64 {
         self.recent = self.recent.saturating_add(small(tokens));
         let from_old = self.old.min(small(tokens));
         let rest = tokens.saturating_sub(u64::from(from_old));
         let from_fresh = self.fresh.min(small(rest));
         self.old = self.old.saturating_sub(from_old);
         self.fresh = self.fresh.saturating_sub(from_fresh);
-        let debt = rest.saturating_sub(u64::from(from_fresh));
-        self.charge(debt);
-        debt > 0
+        rest.saturating_sub(u64::from(from_fresh))
     }
 
     pub(super) fn charge(&mut self, tokens: u64) {

@@ -36,25 +36,21 @@ pub(super) fn standing(
     let terms = account.terms.as_deref()?;
     let requests_limit = rules.catalogue.requests_limit(terms, has_credits(terms, account.view.balance));
     let mut rates = account.rates.as_deref_mut();
-    let requests =
-        rates.as_mut().and_then(|rates| rates.requests.as_mut()).map(|rate| rate.standing([requests_limit], now));
-    let [mut requests] = requests.unwrap_or([RateStanding { limit: requests_limit, chunk: 0, bucket: None }]);
+    let requests = rates.as_mut().and_then(|rates| rates.requests.as_mut()?.standing(now));
+    let [mut requests] = requests.unwrap_or([unheard(requests_limit)]);
     bound(&mut requests, requests_limit.per_minute, now);
-    let reserved = demand.rate_key.map_or([0; 3], |key| reserved_tokens(rules, terms, key));
-    let custom =
-        demand.rate_key.and_then(|key| custom_limits(rules, terms, key)).map(|limits| raised(limits, reserved));
-    let burst_seconds = rules.catalogue.rates.burst_seconds;
-    let expected = custom
-        .unwrap_or_else(|| raised(rules.catalogue.rates.start, reserved))
-        .map(|per_minute| Limit { per_minute, burst_seconds });
-    let mut tokens = expected.map(|limit| RateStanding { limit, chunk: 0, bucket: None });
-    let mut generated_p95 = None;
-    if let Some(model) = demand.rate_key.and_then(|key| rates?.model_mut(key)) {
-        tokens = model.rate.standing(expected, now);
-        generated_p95 = model.learned.p95();
-    }
-    for (tokens, custom) in tokens.iter_mut().zip(custom.into_iter().flatten()) {
-        bound(tokens, custom, now);
+    let custom = demand.rate_key.and_then(|key| custom_limits(rules, terms, key));
+    let reserved = || demand.rate_key.map_or([0; 3], |key| reserved_tokens(rules, terms, key));
+    let model = demand.rate_key.and_then(|key| rates?.model_mut(key));
+    let (generated_p95, heard) = model.map_or((None, None), |model| (model.learned.p95(), model.rate.standing(now)));
+    let mut tokens = heard.unwrap_or_else(|| {
+        let burst_seconds = rules.catalogue.rates.burst_seconds;
+        let expected = raised(custom.unwrap_or(rules.catalogue.rates.start), reserved());
+        expected.map(|per_minute| unheard(Limit { per_minute, burst_seconds }))
+    });
+    if let Some(custom) = custom {
+        let bounds = raised(custom, reserved());
+        tokens.iter_mut().zip(bounds).for_each(|(tokens, per_minute)| bound(tokens, per_minute, now));
     }
     Some(Standing {
         mode: terms.mode,
@@ -73,6 +69,11 @@ pub(super) fn standing(
         generated_p95,
         overloaded: asking.full.then_some(OVERLOADED_WAIT),
     })
+}
+
+/// A bucket of which the pool was not heard.
+const fn unheard(limit: Limit) -> RateStanding {
+    RateStanding { limit, chunk: 0, bucket: None }
 }
 
 fn money(account: &Account, terms: &Terms, demand: &Demand, now: Time) -> Money {

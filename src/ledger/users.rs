@@ -151,7 +151,7 @@ impl Shard {
         }
         user.note_use(now);
         user.assert_invariants();
-        self.reschedule_used(rules, place.index(), now);
+        self.reschedule_used(rules, place.index(), true, now);
     }
 
     /// Ends what a request held of its user, and books what it cost.
@@ -171,7 +171,7 @@ impl Shard {
         user.lease.book(cost, month);
         user.note_use(now);
         user.assert_invariants();
-        self.reschedule_used(rules, place.index(), now);
+        self.reschedule_used(rules, place.index(), true, now);
     }
 
     /// Books usage of a request that has no hold here: all of it may lie beyond what the user's pool lent.
