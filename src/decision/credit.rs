@@ -34,6 +34,11 @@ impl Credit {
         self.0
     }
 
+    /// A sum as a store has it. `None` for one that two of could overflow: no account comes near it, its record is damaged.
+    pub fn from_store(nanos: i64) -> Option<Self> {
+        (nanos.unsigned_abs() < 1 << 62).then_some(Self(nanos))
+    }
+
     /// An exact amount of USD, or why it is none.
     pub fn from_usd(usd: Decimal) -> Result<Self, CreditError> {
         let normal = usd.normalize();
@@ -58,6 +63,12 @@ impl Credit {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.checked_add(other.0).expect("bounded amounts add up within i64"))
+    }
+
+    /// The sum, which stops at the ends of the number: for sums that shall be compared, over records that may be damaged.
+    #[must_use]
+    pub const fn saturating_plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 
     /// The difference. Amounts are bounded where they enter, so an overflow is a bug.

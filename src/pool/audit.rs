@@ -48,7 +48,7 @@ impl Pool {
             if outstanding.is_positive() && !record.is_open() {
                 return Err(Drift::EndedWithRights { session, generation, outstanding });
             }
-            (leased, used) = (leased.plus(outstanding), used.plus(record.used));
+            (leased, used) = (leased.saturating_plus(outstanding), used.saturating_plus(record.used));
         }
         if leased != self.leased {
             return Err(Drift::Leased { kept: self.leased, summed: leased });

@@ -122,9 +122,11 @@ impl Sums {
     pub fn with(self, entry: &Entry) -> Self {
         let entries = self.entries.saturating_add(1);
         match &entry.what {
-            Booking::Credits(receipt) => Self { entries, credits: self.credits.plus(receipt.effect()), ..self },
+            Booking::Credits(receipt) => {
+                Self { entries, credits: self.credits.saturating_plus(receipt.effect()), ..self }
+            }
             Booking::Month { used, .. } | Booking::Late { used, .. } => {
-                Self { entries, used: self.used.plus(*used), ..self }
+                Self { entries, used: self.used.saturating_plus(*used), ..self }
             }
             Booking::Terms(_) | Booking::Happened(_) => Self { entries, ..self },
         }

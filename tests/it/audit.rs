@@ -1,8 +1,10 @@
 //! `tollgate audit`: what it proves of each kind of store, and how it says what is wrong.
 
+use tollgate::transport::proto::tollgate as api;
+
 use crate::harness::program::run;
 use crate::harness::redis::Redis;
-use crate::harness::sidecar::{payer, tollgate};
+use crate::harness::sidecar::{ask, payer, tollgate};
 use crate::harness::{Sidecar, eventually};
 use crate::lifecycle::spend;
 
@@ -109,6 +111,34 @@ async fn what_cannot_be_read_does_not_come_out_either() {
     assert_eq!(code, 3, "{said}");
     assert!(said.starts_with("broken: ") && said.contains("WRONGTYPE"), "{said}");
     assert!(said.ends_with("\n3 accounts, 1 with drift\n"), "{said}");
+}
+
+/// A number that no account can have is a damage of its own account: it stops neither an audit nor a round.
+#[tokio::test]
+async fn a_damaged_amount_concerns_its_own_account_alone() {
+    let redis = Redis::start().await;
+    let sidecar = Sidecar::on(&redis.url()).await;
+    for account in ["acme", "broken"] {
+        sidecar.account(account, payer(), "10").await;
+    }
+    // Places of USD in the state: all credits, and what was used.
+    let damage = "local a = cmsgpack.unpack(redis.call('GET', KEYS[1])) a[7], a[11] = -9e9, 9e9 \
+                  return redis.call('SET', KEYS[1], cmsgpack.pack(a))";
+    let () = redis.run(damage, &redis.key("a:broken").await).await;
+    let (code, said) = audit(&redis.url());
+    assert_eq!(code, 3, "{said}");
+    assert!(said.starts_with("broken: the store's data cannot be read: "), "{said}");
+    assert!(said.ends_with("\n2 accounts, 1 with drift\n"), "{said}");
+
+    let mut client = sidecar.admission().await;
+    let (broken, acme) = (ask("broken", "r1", 100), ask("acme", "r1", 100));
+    let mut other = client.clone();
+    let (broken, acme) = tokio::join!(client.admit(broken), other.admit(acme));
+    let acme = acme.expect("an answer").into_inner().result;
+    assert!(matches!(acme, Some(api::admit_response::Result::Admitted(_))), "{acme:?}");
+    let broken = broken.expect("an answer").into_inner().result;
+    let Some(api::admit_response::Result::Denial(denied)) = broken else { panic!("{broken:?}") };
+    assert_eq!(denied.reason(), api::Reason::Unavailable, "{denied:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::vec::IntoIter;
 
 use redis::Value;
 
-use super::packed::Numbers;
+use super::packed::{Numbers, Packed};
 use crate::pool::Refusal;
 use crate::reconcile::store::StoreError;
 
@@ -40,11 +40,12 @@ const MALFORMED: &[&str] = &[
     "cap",
 ];
 
-/// One answer of a round, or the refusal in its place.
-pub(super) fn answered(value: Value) -> Result<Result<Vec<u8>, Refusal>, StoreError> {
+/// One answer of a round as `read` finds it, or the refusal in its place. One that cannot be read is a refusal too: other
+/// accounts of the round have nothing to do with it.
+pub(super) fn answered<T>(value: &Value, read: impl FnOnce(Packed<'_>) -> Result<T, StoreError>) -> Result<T, Refusal> {
     match value {
-        Value::BulkString(packed) => Ok(Ok(packed)),
-        refused => Ok(Err(refusal(&text(&refused)?))),
+        Value::BulkString(packed) => read(Packed(packed)).map_err(|error| unreadable(&error.to_string())),
+        refused => Err(text(refused).map_or_else(|error| unreadable(&error.to_string()), |text| refusal(&text))),
     }
 }
 
@@ -56,12 +57,14 @@ fn refusal(text: &str) -> Refusal {
         "superseded" => Refusal::Superseded,
         _ => match text.strip_prefix("malformed: ") {
             Some(name) => Refusal::Malformed(MALFORMED.iter().find(|known| **known == name).unwrap_or(&"request")),
-            None => {
-                tracing::error!(detail = text, "an account cannot be read; restore the store from a copy");
-                Refusal::UNREADABLE
-            }
+            None => unreadable(text),
         },
     }
+}
+
+fn unreadable(detail: &str) -> Refusal {
+    tracing::error!(detail, "an account cannot be read; restore the store from a copy");
+    Refusal::UNREADABLE
 }
 
 /// A list, or what was answered in its place.

@@ -135,7 +135,7 @@ fn drift(kept: &Kept, shares: &[Share]) -> Option<Drift> {
         if outstanding.is_positive() && !is_open {
             return Some(Drift::EndedWithRights { session, generation, outstanding });
         }
-        (leased, used) = (leased.plus(outstanding), used.plus(*spent));
+        (leased, used) = (leased.saturating_plus(outstanding), used.saturating_plus(*spent));
     }
     let leased_differs = (leased != kept.leased).then_some(Drift::Leased { kept: kept.leased, summed: leased });
     let used_differs = (used != kept.used).then_some(Drift::Used { kept: kept.used, summed: used });

@@ -88,7 +88,7 @@ async fn refunded(store: &Redis, refund: &Purchase) -> Result<Refunded, StoreErr
 
 /// The nano-USD after `tag`.
 fn amount(value: &Value, tag: &str) -> Option<Credit> {
-    text(value).ok()?.strip_prefix(tag)?.trim_end().parse().ok().map(Credit::from_nanos)
+    text(value).ok()?.strip_prefix(tag)?.trim_end().parse().ok().and_then(Credit::from_store)
 }
 
 /// In the order of `lua/credit.lua`.

@@ -117,14 +117,14 @@ fn purchase(next: &mut Next<'_>) -> Result<Option<(String, Credit)>, StoreError>
 }
 
 pub(super) fn nanos(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
-    Ok(next()?.parse().ok().map(Credit::from_nanos))
+    Ok(next()?.parse().ok().and_then(Credit::from_store))
 }
 
 /// An amount in two values.
 pub(super) fn credit(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
     let (usd, nanos): (Option<i64>, Option<i64>) = (next()?.parse().ok(), next()?.parse().ok());
     let whole = usd.and_then(|usd| usd.checked_mul(1_000_000_000)).zip(nanos);
-    Ok(whole.and_then(|(whole, nanos)| whole.checked_add(nanos)).map(Credit::from_nanos))
+    Ok(whole.and_then(|(whole, nanos)| whole.checked_add(nanos)).and_then(Credit::from_store))
 }
 
 fn tier(next: &mut Next<'_>) -> Result<Option<Tier>, StoreError> {

@@ -62,11 +62,8 @@ pub(super) fn request(request: &SyncRequest) -> Vec<u8> {
 }
 
 /// The reply, or a refusal.
-pub(super) fn answer(value: Value) -> Result<Result<SyncReply, Refusal>, StoreError> {
-    match answered(value)? {
-        Ok(answer) => Ok(Ok(reply(Packed(&answer))?)),
-        Err(refusal) => Ok(Err(refusal)),
-    }
+pub(super) fn answer(value: &Value) -> Result<SyncReply, Refusal> {
+    answered(value, reply)
 }
 
 /// In the order of `reply` in `lua/sync.lua`.

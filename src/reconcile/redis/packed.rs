@@ -29,16 +29,18 @@ pub(super) trait Numbers {
         Ok(Duration::from_millis(self.whole()?))
     }
 
-    /// Nano-USD in one number.
+    /// Nano-USD in one number, which a script counts exactly.
     fn nanos(&mut self) -> Result<Credit, StoreError> {
-        Ok(Credit::from_nanos(self.number()?))
+        let nanos = self.number()?;
+        let is_exact = nanos.unsigned_abs() <= 1 << 53;
+        is_exact.then(|| Credit::from_nanos(nanos)).ok_or_else(|| unexpected(&Value::Int(nanos)))
     }
 
     /// USD and nano-USD.
     fn credit(&mut self) -> Result<Credit, StoreError> {
         let (usd, nanos) = (self.number()?, self.number()?);
         let whole = usd.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos));
-        whole.map(Credit::from_nanos).ok_or_else(|| unexpected(&Value::Int(usd)))
+        whole.and_then(Credit::from_store).ok_or_else(|| unexpected(&Value::Int(usd)))
     }
 }
 

@@ -43,12 +43,11 @@ pub(super) fn request(request: &RateRequest) -> Vec<u8> {
 }
 
 /// The reply to `request`, or a refusal.
-pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateReply, Refusal>, StoreError> {
-    let answer = match answered(value)? {
-        Ok(answer) => answer,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    let mut answer = Packed(&answer);
+pub(super) fn answer(request: &RateRequest, value: &Value) -> Result<RateReply, Refusal> {
+    answered(value, |answer| reply(request, answer))
+}
+
+fn reply(request: &RateRequest, mut answer: Packed<'_>) -> Result<RateReply, StoreError> {
     let reply = RateReply {
         group: request.group.clone(),
         generation: answer.whole()?,
@@ -64,7 +63,7 @@ pub(super) fn reply(request: &RateRequest, value: Value) -> Result<Result<RateRe
         covered: answer.nanos()?,
         due: None,
     };
-    Ok(Ok(RateReply { due: due(reply.version, answer)?, ..reply }))
+    Ok(RateReply { due: due(reply.version, answer)?, ..reply })
 }
 
 fn three(answer: &mut impl Numbers) -> Result<[u64; 3], StoreError> {

@@ -78,10 +78,11 @@ pub(super) fn session_name(session: &SessionId) -> String {
 
 /// An answer to each request of the message, in order.
 fn reply(message: &Message, answers: &mut Answer) -> Result<Reply, StoreError> {
-    let sync = message.sync.is_some().then(|| money::answer(answers.value()?)).transpose()?;
+    let sync = message.sync.is_some().then(|| answers.value()).transpose()?;
+    let sync = sync.map(|value| money::answer(&value));
     let mut rates = Vec::with_capacity(message.rates.len());
     for request in &message.rates {
-        rates.push(rates::reply(request, answers.value()?)?);
+        rates.push(rates::answer(request, &answers.value()?));
     }
     Ok(Reply { account: Arc::clone(&message.account), sync, rates })
 }
