@@ -91,7 +91,10 @@ pub struct Why {
 #[derive(Clone, Debug)]
 pub struct WhyLimit {
     pub finding: Finding,
+    /// Of the limit without what is reserved.
     pub provenance: Provenance,
+    /// Tokens a minute of it that the account reserved.
+    pub reserved: u64,
 }
 
 /// How an account stands in this sidecar.

@@ -8,6 +8,7 @@ use super::account::Account;
 use super::answer::{Answer, End, Explained, Here, LimitHere, Limits, ModelHere, Verdict, Why, WhyLimit};
 use super::check::{Question, life_of, nobody, stand_lent};
 use super::hold::Hold;
+use super::reserved::{lowered, reserved_tokens};
 use super::shard::{Rules, Shard};
 use super::standing::{Asking, balance, custom_limits, group_name, limits, standing};
 use crate::clock::{Now, Time};
@@ -150,6 +151,7 @@ fn why(
     let terms = account.terms.as_deref()?;
     let findings = explain(demand, standing, rules.catalogue.admission.generated_hold, now);
     let tokens = demand.rate_key.map(|key| token_provenances(rules, account, terms, key, &standing.tokens));
+    let reserved = demand.rate_key.map_or([0; 3], |key| reserved_tokens(rules, terms, key));
     let limit = |mut finding: Finding| {
         finding.amounts = at_hand.taken_off(finding.bound, finding.amounts);
         let provenance = match finding.bound {
@@ -161,7 +163,11 @@ fn why(
             }
             Bound::Tokens(metric) => tokens.map_or(Provenance::Catalogue, |tokens| of_metric(tokens, metric)),
         };
-        WhyLimit { finding, provenance }
+        let reserved = match finding.bound {
+            Bound::Tokens(metric) => of_metric(reserved, metric),
+            Bound::Credit | Bound::User | Bound::Month | Bound::Requests => 0,
+        };
+        WhyLimit { finding, provenance, reserved }
     };
     Some(Why {
         mode: terms.mode,
@@ -190,7 +196,7 @@ fn token_provenances(
     tokens: &[RateStanding; 3],
 ) -> [Provenance; 3] {
     let custom = custom_limits(rules, terms, key);
-    let limits = tokens.map(|rate| rate.limit.per_minute);
+    let limits = lowered(tokens.map(|rate| rate.limit.per_minute), reserved_tokens(rules, terms, key));
     rules.catalogue.token_provenances(terms, (custom, account.view.tier), key.model, limits)
 }
 

@@ -109,6 +109,11 @@ async fn a_reservation_pays(mut sidecar: Sidecar) {
     assert!(code == 0 && said.contains("kimi-k3: $3 a minute"), "{said}{wrong}");
     within(CHANGE, "a larger limit", async || (uncached_limit(&sidecar).await? == before + 1_000_000).then_some(()))
         .await;
+    let check = format!("127.0.0.1:{}", sidecar.check_port);
+    let (_, said, _) = run(tollgate().args(["explain", "--account", "acme", "--model", "kimi-k3", "--at", &check]));
+    let of_reservation = "catalogue  where the catalogue has every limit start, and 1000000 a minute reserved on top";
+    let told = said.lines().find(|line| line.starts_with("uncached prompt tokens")).unwrap_or_default();
+    assert!(told.ends_with(of_reservation), "{said}");
     for _ in 0..30 {
         eventually("an admission", async || spend(&sidecar, &mut id).await.is_none().then_some(())).await;
     }

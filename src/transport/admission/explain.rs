@@ -44,7 +44,7 @@ fn limit_message(wire: &Wire, ask: &Ask<'_>, why: &Why, limit: &WhyLimit) -> api
         used: is_told.then_some(used),
         requested,
         provenance: provenance(limit.provenance).into(),
-        why: in_words(limit.provenance, bound, why),
+        why: in_words(limit, why),
         reset_ms: empty_after.map(wait_millis),
         resets_at: matches!(bound, Bound::Month | Bound::User).then(|| begins(why.month.next())),
     }
@@ -76,7 +76,13 @@ fn kind(bound: Bound) -> api::LimitKind {
     }
 }
 
-fn in_words(provenance: Provenance, bound: Bound, why: &Why) -> String {
+fn in_words(limit: &WhyLimit, why: &Why) -> String {
+    let base = base_in_words(limit.provenance, limit.finding.bound, why);
+    if limit.reserved > 0 { format!("{base}, and {} a minute reserved on top", limit.reserved) } else { base }
+}
+
+/// Where a limit comes from, without what the account reserved.
+fn base_in_words(provenance: Provenance, bound: Bound, why: &Why) -> String {
     match (provenance, bound) {
         (Provenance::Catalogue, Bound::Requests) if why.funded => {
             "the catalogue's, for accounts with a payment method and credits".into()
