@@ -159,16 +159,15 @@ impl<const N: usize> Rate<N> {
 
     /// Takes tokens that were admitted on [`Rate::standing`] at this same `now`, by which no dead chunk is left: from the
     /// older one first. What they do not hold becomes debt.
-    pub(super) fn take(&mut self, mut tokens: [u64; N], now: Time) {
+    pub(super) fn take(&mut self, tokens: [u64; N], now: Time) {
         self.used_at = self.mark(now);
         self.turn_second(self.used_at);
-        for (meter, tokens) in self.meters.iter_mut().zip(&mut tokens) {
-            *tokens = meter.take(*tokens);
-        }
+        let mut owed = tokens;
+        self.meters.iter_mut().zip(&mut owed).for_each(|(meter, tokens)| *tokens = meter.take(*tokens));
         // What chunks held is told when the next ones are asked for; what they did not hold, soon.
-        if tokens != [0; N] {
+        if owed != [0; N] {
             self.drain(now);
-            self.meters.iter_mut().zip(tokens).for_each(|(meter, owed)| meter.charge(owed));
+            self.meters.iter_mut().zip(owed).for_each(|(meter, owed)| meter.charge(owed));
             self.marks.put(DIRTY, true);
         }
     }

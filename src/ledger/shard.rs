@@ -247,14 +247,14 @@ impl Shard {
         terms
     }
 
-    /// As [`Shard::reschedule`], after an admission or an end that `took` something. They make nothing due earlier than a
-    /// period from now, unless something runs low; so an account in use is looked at once in a period, and not with every
-    /// request.
+    /// As [`Shard::reschedule`], after an admission or an end. They make nothing due earlier than a period from now, unless
+    /// there is something to be said at once, or rights or tokens were taken (`took`) and run low now; so an account in use is
+    /// looked at once in a period, and not with every request.
     pub(super) fn reschedule_used(&mut self, rules: &Rules, index: u32, took: bool, now: Time) {
         let Some(account) = self.accounts.get(index) else { return };
         let soon = last_turn_of(now.after(period(account, rules)));
         let is_due_soon = account.due <= soon && !is_of_idle(account.due);
-        if !account.is_in_flight() && (!is_due_soon || (took && account.runs_low(now))) {
+        if !account.is_in_flight() && (!is_due_soon || account.touched || (took && account.runs_low(now))) {
             self.reschedule(rules, index, now);
         }
     }

@@ -171,6 +171,7 @@ impl Shard {
         user.lease.book(cost, month);
         user.note_use(now);
         user.assert_invariants();
+        // It may have overrun what was held.
         self.reschedule_used(rules, place.index(), true, now);
     }
 

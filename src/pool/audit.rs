@@ -24,6 +24,8 @@ pub enum Drift {
     Leased { kept: Credit, summed: Credit },
     #[error("used is {kept}, but the records and the retired ones make {summed}")]
     Used { kept: Credit, summed: Credit },
+    #[error("credits are {kept}, but their kinds come to {summed}")]
+    Credits { kept: Credit, summed: Credit },
     #[error("session {session:?}, generation {generation}, has {outstanding} outstanding")]
     Overdrawn { session: SessionId, generation: u32, outstanding: Credit },
     #[error("a session that ended still has {outstanding} outstanding: {session:?}, generation {generation}")]

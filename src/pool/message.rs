@@ -57,11 +57,6 @@ pub enum Refusal {
     Superseded,
 }
 
-impl Refusal {
-    /// What an account is told whose own record is damaged, while others go on.
-    pub const UNREADABLE: Self = Self::Malformed("the account's record in the store cannot be read; see the log");
-}
-
 /// Money: rights held, used and wanted by one session of one account.
 ///
 /// Invariant: `used + returned + reclaimed_known <= granted_known`, except for spending beyond a grant, which is booked

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::clock::{Clock, Now, Time};
 use crate::ledger::Ledger;
 use crate::pool::message::StepProposal;
-use crate::pool::{Message, Reply, account_of, user_of};
+use crate::pool::{Message, Refusal, Reply, account_of, user_of};
 use keys::Keys;
 use series::Series;
 use store::{Heard, Store, StoreError};
@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod redis;
 mod series;
 pub mod store;
+mod unreadable;
 mod waiting;
 
 #[cfg(test)]
@@ -184,8 +185,9 @@ impl Rounds {
                 return true;
             }
             match timeout_at(deadline, self.exchange(self.waiting.begin(), messages, now)).await {
-                Ok(Ok(())) => failures = 0,
-                Ok(Err(_)) => {
+                Ok(Ok(true)) => failures = 0,
+                // What was not taken is said again, but not in a hurry.
+                Ok(Ok(false) | Err(_)) => {
                     failures += 1;
                     sleep(self.pause(failures).min(deadline.duration_since(Instant::now()))).await;
                 }
@@ -259,8 +261,8 @@ impl Rounds {
         self.pool_age().is_none_or(|age| age >= PROBE_EVERY)
     }
 
-    /// Says `messages` and applies the replies, then wakes who waited for them.
-    async fn exchange(&self, began: u64, messages: Vec<Message>, sent: Now) -> Result<(), StoreError> {
+    /// Says `messages` and applies the replies, then wakes who waited for them. Returns whether all were taken.
+    async fn exchange(&self, began: u64, messages: Vec<Message>, sent: Now) -> Result<bool, StoreError> {
         let accounts: Vec<Arc<str>> = messages.iter().map(|message| message.account.clone()).collect();
         let replies = timeout(self.settings.exchange_max, self.store.exchange(messages)).await;
         let replies = replies.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".into())));
@@ -270,12 +272,16 @@ impl Rounds {
             Ok(replies) => {
                 self.answered_nanos.store(now.time.nanos().max(1), Ordering::Relaxed);
                 let (answered, failed) = answered_and_failed(accounts, &replies);
+                let unhelpful = unhelpful(&replies);
+                let are_taken = failed.is_empty() && replies.iter().all(|reply| !matches!(reply.sync, Some(Err(_))));
                 let steps = self.ledger.proposals(&replies, now);
                 self.ledger.apply(replies, sent, now);
                 self.ledger.failed(&failed, now);
-                self.waiting.answered(began, &who_waits(answered));
                 self.waiting.failed_for(&who_waits(failed));
-                self.propose(steps).await
+                self.waiting.failed_for(&who_waits(unhelpful));
+                self.waiting.answered(began, &who_waits(answered));
+                self.propose(steps).await?;
+                Ok(are_taken)
             }
             Err(error) => {
                 self.ledger.failed(&accounts, now);
@@ -308,6 +314,12 @@ impl Rounds {
 fn answered_and_failed(accounts: Vec<Arc<str>>, replies: &[Reply]) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
     let mut replies = replies.iter().peekable();
     accounts.into_iter().partition(|account| replies.next_if(|reply| reply.account == *account).is_some())
+}
+
+/// Accounts that their pool cannot help now, and will not if it is asked again at once.
+fn unhelpful(replies: &[Reply]) -> Vec<Arc<str>> {
+    let is_stuck = |reply: &&Reply| matches!(reply.sync, Some(Err(Refusal::Malformed(_) | Refusal::Crowded)));
+    replies.iter().filter(is_stuck).map(|reply| Arc::clone(&reply.account)).collect()
 }
 
 /// A request waits under its account's name, also for what its user lacks.

@@ -1,5 +1,7 @@
 //! `tollgate audit`: what it proves of each kind of store, and how it says what is wrong.
 
+use std::time::Duration;
+
 use tollgate::transport::proto::tollgate as api;
 
 use crate::harness::program::run;
@@ -121,8 +123,9 @@ async fn a_damaged_amount_concerns_its_own_account_alone() {
     for account in ["acme", "broken"] {
         sidecar.account(account, payer(), "10").await;
     }
+    spend(&sidecar, "broken", "r1").await;
     // Places of USD in the state: all credits, and what was used.
-    let damage = "local a = cmsgpack.unpack(redis.call('GET', KEYS[1])) a[7], a[11] = -9e9, 9e9 \
+    let damage = "local a = cmsgpack.unpack(redis.call('GET', KEYS[1])) a[7], a[11] = -9e9, 2e9 \
                   return redis.call('SET', KEYS[1], cmsgpack.pack(a))";
     let () = redis.run(damage, &redis.key("a:broken").await).await;
     let (code, said) = audit(&redis.url());
@@ -130,16 +133,37 @@ async fn a_damaged_amount_concerns_its_own_account_alone() {
     assert!(said.starts_with("broken: the store's data cannot be read: "), "{said}");
     assert!(said.ends_with("\n2 accounts, 1 with drift\n"), "{said}");
 
+    // More than is lent of either, asked in one round.
     let mut client = sidecar.admission().await;
-    let (broken, acme) = (ask("broken", "r1", 100), ask("acme", "r1", 100));
     let mut other = client.clone();
+    let (broken, acme) = (ask("broken", "r2", 60_000), ask("acme", "r1", 60_000));
     let (broken, acme) = tokio::join!(client.admit(broken), other.admit(acme));
     let acme = acme.expect("an answer").into_inner().result;
     assert!(matches!(acme, Some(api::admit_response::Result::Admitted(_))), "{acme:?}");
     let broken = broken.expect("an answer").into_inner().result;
     let Some(api::admit_response::Result::Denial(denied)) = broken else { panic!("{broken:?}") };
-    assert_eq!(denied.reason(), api::Reason::Unavailable, "{denied:?}");
+    assert_eq!(denied.reason(), api::Reason::Unavailable, "its failure policy answers: {denied:?}");
+
+    // What cannot be told of it is tried until the sidecar has to go, but not in a hurry.
+    let calls = async || -> u32 {
+        let told: String = redis.ask("INFO commandstats").await;
+        let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next());
+        calls.and_then(|calls| calls.parse().ok()).expect("how often scripts were called")
+    };
+    let before = calls().await;
+    sidecar.program.signal("TERM");
+    eventually("a lease that is given back", async || {
+        let leased: String = redis.run(LEASED, &redis.key("a:acme").await).await;
+        (leased == "0 0").then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let said = calls().await - before;
+    assert!(said < 50, "{said} calls");
 }
+
+/// USD and nano-USD that are lent of an account.
+const LEASED: &str = "local a = cmsgpack.unpack(redis.call('GET', KEYS[1])) return a[13] .. ' ' .. a[14]";
 
 #[test]
 fn what_cannot_be_asked_is_said() {

@@ -39,7 +39,7 @@ pub(super) fn take(
                 purchases.extend(kept.pool.look_at_top_up(&rules.pool, time).map(|wanted| (account.clone(), wanted)));
             }
             Err(StoreError::Corrupt(detail)) => {
-                tracing::error!(detail, "an account cannot be read; restore the store from a copy");
+                state.unreadable.tell(account, &detail);
             }
             Err(error) => return Err(error),
         }

@@ -27,8 +27,8 @@ pub(super) fn exchange(
             Ok(Some(kept)) => answer(kept, message, rules, time),
             Ok(None) => (refuse(message, Refusal::NoSuchAccount), false),
             Err(StoreError::Corrupt(detail)) => {
-                tracing::error!(detail, "an account cannot be read; restore the store from a copy");
-                (refuse(message, Refusal::UNREADABLE), false)
+                state.unreadable.tell(&message.account, &detail);
+                continue;
             }
             Err(error) => return Err(error),
         };

@@ -13,6 +13,7 @@ use crate::clock::{Now, Time, UnixMs};
 use crate::pool::message::{Event, Group};
 use crate::pool::{Pool, PoolRules, RatePool, account_of, user_of};
 use crate::reconcile::store::StoreError;
+use crate::reconcile::unreadable::Unreadable;
 
 /// Rate buckets are written so long after they changed: a crash forgets half a minute of tokens, which drain within a minute
 /// anyway. What is stopped properly forgets nothing.
@@ -31,6 +32,7 @@ pub(super) struct State {
     rates_unwritten: HashSet<(Arc<str>, Group)>,
     rates_in_order: VecDeque<(UnixMs, (Arc<str>, Group))>,
     clock: StoreClock,
+    pub unreadable: Unreadable,
 }
 
 /// One account in memory.
@@ -67,6 +69,7 @@ impl State {
             rates_unwritten: HashSet::new(),
             rates_in_order: VecDeque::new(),
             clock: StoreClock { latest: written.max(now.unix), read_at: now.time },
+            unreadable: Unreadable::default(),
         })
     }
 

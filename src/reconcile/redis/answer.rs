@@ -40,31 +40,29 @@ const MALFORMED: &[&str] = &[
     "cap",
 ];
 
-/// One answer of a round as `read` finds it, or the refusal in its place. One that cannot be read is a refusal too: other
-/// accounts of the round have nothing to do with it.
-pub(super) fn answered<T>(value: &Value, read: impl FnOnce(Packed<'_>) -> Result<T, StoreError>) -> Result<T, Refusal> {
+/// One answer of a round as `read` finds it, or the refusal in its place.
+pub(super) fn answered<T>(
+    value: &Value,
+    read: impl FnOnce(Packed<'_>) -> Result<T, StoreError>,
+) -> Result<Result<T, Refusal>, StoreError> {
     match value {
-        Value::BulkString(packed) => read(Packed(packed)).map_err(|error| unreadable(&error.to_string())),
-        refused => Err(text(refused).map_or_else(|error| unreadable(&error.to_string()), |text| refusal(&text))),
+        Value::BulkString(packed) => read(Packed(packed)).map(Ok),
+        refused => refusal(&text(refused)?).map(Err),
     }
 }
 
-fn refusal(text: &str) -> Refusal {
+/// A refusal; an error where a script failed.
+fn refusal(text: &str) -> Result<Refusal, StoreError> {
     match text {
-        "no such account" => Refusal::NoSuchAccount,
-        "no such session" => Refusal::NoSuchSession,
-        "crowded" => Refusal::Crowded,
-        "superseded" => Refusal::Superseded,
+        "no such account" => Ok(Refusal::NoSuchAccount),
+        "no such session" => Ok(Refusal::NoSuchSession),
+        "crowded" => Ok(Refusal::Crowded),
+        "superseded" => Ok(Refusal::Superseded),
         _ => match text.strip_prefix("malformed: ") {
-            Some(name) => Refusal::Malformed(MALFORMED.iter().find(|known| **known == name).unwrap_or(&"request")),
-            None => unreadable(text),
+            Some(name) => Ok(Refusal::Malformed(MALFORMED.iter().find(|known| **known == name).unwrap_or(&"request"))),
+            None => Err(StoreError::Corrupt(text.into())),
         },
     }
-}
-
-fn unreadable(detail: &str) -> Refusal {
-    tracing::error!(detail, "an account cannot be read; restore the store from a copy");
-    Refusal::UNREADABLE
 }
 
 /// A list, or what was answered in its place.
@@ -101,6 +99,12 @@ pub(super) fn unexpected(value: &Value) -> StoreError {
 impl Answer {
     pub fn value(&mut self) -> Result<Value, StoreError> {
         self.0.next().ok_or_else(|| StoreError::Corrupt("a script answered too little".into()))
+    }
+
+    /// So many values, as a list of their own.
+    pub fn part(&mut self, count: usize) -> Result<Self, StoreError> {
+        let values: Result<Vec<_>, _> = (0..count).map(|_| self.value()).collect();
+        Ok(Self(values?.into_iter()))
     }
 
     /// Passes over some values.

@@ -137,6 +137,10 @@ fn drift(kept: &Kept, shares: &[Share]) -> Option<Drift> {
         }
         (leased, used) = (leased.saturating_plus(outstanding), used.saturating_plus(*spent));
     }
+    let sums = [kept.credits.total(), kept.credits.given()];
+    if let Some((kept, summed)) = kept.sums.into_iter().zip(sums).find(|(kept, summed)| kept != summed) {
+        return Some(Drift::Credits { kept, summed });
+    }
     let leased_differs = (leased != kept.leased).then_some(Drift::Leased { kept: kept.leased, summed: leased });
     let used_differs = (used != kept.used).then_some(Drift::Used { kept: kept.used, summed: used });
     leased_differs.or(used_differs)

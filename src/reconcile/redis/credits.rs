@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::accounts::{TRIES, arguments, read, refused};
-use super::answer::{list, text};
+use super::answer::{list, text, unexpected};
 use super::state::Kept;
 use super::terms::amount_text;
 use super::{Redis, history};
@@ -74,11 +74,11 @@ async fn refunded(store: &Redis, refund: &Purchase) -> Result<Refunded, StoreErr
     let purchase = &refund.papers.refund_of;
     let args = arguments([&refund.account, purchase.as_str()]);
     let mut answer = list(store.run(store.call(&store.scripts.receipt, &refund.account, args)).await?)?;
-    let (bought, refunded) = (amount(&answer.value()?, "booked purchased "), amount(&answer.value()?, ""));
-    let Some(bought) = bought else {
+    let (booked, refunded) = (answer.value()?, answer.value()?);
+    let Some(bought) = amount(&booked, "booked purchased ")? else {
         return Ok(Refunded::Refused(StoreError::NoSuchPurchase(purchase.clone())));
     };
-    let refunded = refunded.unwrap_or_default();
+    let refunded = amount(&refunded, "")?.unwrap_or_default();
     let left = bought.minus(refunded);
     if left < refund.amount {
         return Ok(Refunded::Refused(StoreError::RefundTooLarge { purchase: purchase.clone(), left }));
@@ -86,9 +86,15 @@ async fn refunded(store: &Redis, refund: &Purchase) -> Result<Refunded, StoreErr
     Ok(Refunded::Of(refunded.plus(refund.amount)))
 }
 
-/// The nano-USD after `tag`.
-fn amount(value: &Value, tag: &str) -> Option<Credit> {
-    text(value).ok()?.strip_prefix(tag)?.trim_end().parse().ok().and_then(Credit::from_store)
+/// The nano-USD after `tag`, if there is a text that begins like this.
+fn amount(value: &Value, tag: &str) -> Result<Option<Credit>, StoreError> {
+    if matches!(value, Value::Nil) {
+        return Ok(None);
+    }
+    let text = text(value)?;
+    let Some(nanos) = text.strip_prefix(tag) else { return Ok(None) };
+    let credit = nanos.trim_end().parse().ok().and_then(Credit::from_store);
+    credit.map(Some).ok_or_else(|| unexpected(value))
 }
 
 /// In the order of `lua/credit.lua`.

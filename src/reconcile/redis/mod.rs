@@ -22,6 +22,7 @@ use super::store::{
     AccountRecord, Audited, Fault, Heard, History, KeyDigest, KeyRecord, Leased, Page, Pending, Purchase, Rules, Store,
     StoreError, UserRecord,
 };
+use super::unreadable::Unreadable;
 use crate::clock::Clock;
 use crate::decision::catalogue::TierRule;
 use crate::decision::terms::Terms;
@@ -71,6 +72,7 @@ pub struct Redis {
     /// Where the next look for the cashier's work begins.
     next_step: AtomicU16,
     tiers: Vec<TierRule>,
+    unreadable: Unreadable,
 }
 
 impl Redis {
@@ -87,6 +89,7 @@ impl Redis {
             scripts: Scripts::new(rules, clock),
             layout: Layout::new(prefix),
             tiers: rules.pool.tiers.clone(),
+            unreadable: Unreadable::default(),
             next_step: AtomicU16::new(0),
         }
     }

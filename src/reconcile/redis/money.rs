@@ -8,8 +8,8 @@ use redis::Value;
 use super::answer::answered;
 use super::packed::{Numbers, Packed, packed};
 use super::terms;
-use crate::decision::Month;
 use crate::decision::terms::ReclaimMode;
+use crate::decision::{Credit, Month};
 use crate::pool::message::{UserCap, View};
 use crate::pool::{Refusal, SyncReply, SyncRequest};
 use crate::reconcile::store::StoreError;
@@ -62,7 +62,7 @@ pub(super) fn request(request: &SyncRequest) -> Vec<u8> {
 }
 
 /// The reply, or a refusal.
-pub(super) fn answer(value: &Value) -> Result<SyncReply, Refusal> {
+pub(super) fn answer(value: &Value) -> Result<Result<SyncReply, Refusal>, StoreError> {
     answered(value, reply)
 }
 
@@ -93,8 +93,9 @@ fn view(answer: &mut Packed<'_>) -> Result<View, StoreError> {
     let topup_pending = u64::try_from(answer.number()?).ok().map(Duration::from_millis);
     let (credits, given, purchased) = (answer.credit()?, answer.credit()?, answer.is_set()?);
     let (used, month_used, paid) = (answer.credit()?, answer.credit()?, answer.credit()?);
+    let balance = Credit::from_store(credits.minus(used).nanos());
     Ok(View {
-        balance: credits.minus(used),
+        balance: balance.ok_or_else(|| StoreError::Corrupt("credits and usage too far apart".into()))?,
         promotional_gone: given <= used,
         lifetime_paid: paid.max(used.minus(given)),
         purchased,

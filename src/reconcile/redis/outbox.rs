@@ -68,17 +68,22 @@ async fn take_step(store: &Redis, first: u16, take: Take, taken: &mut Taken) -> 
     let mut failure = None;
     for (part, ran) in parts.iter().zip(store.connection.run_each(&calls, Purpose::Other).await) {
         match ran {
-            Ok(answer) => gather(part, answer, taken)?,
+            Ok(answer) => gather(store, part, answer, taken)?,
             Err(cause) => failure = Some(cause),
         }
     }
     Ok(failure)
 }
 
-fn gather(buckets: &[u16], answer: Value, taken: &mut Taken) -> Result<(), StoreError> {
+fn gather(store: &Redis, buckets: &[u16], answer: Value, taken: &mut Taken) -> Result<(), StoreError> {
     let mut answer = values(answer)?;
     for purchase in answer.list()? {
-        taken.purchases.extend(wanted(values(purchase)?)?);
+        let mut purchase = values(purchase)?;
+        let account = name(&purchase.value()?)?;
+        match wanted(&account, purchase) {
+            Ok(wanted) => taken.purchases.push(wanted),
+            Err(error) => store.unreadable.tell(&account, &error.to_string()),
+        }
     }
     for entry in answer.list()? {
         taken.events.extend(waiting(buckets, entry)?);
@@ -90,17 +95,13 @@ fn gather(buckets: &[u16], answer: Value, taken: &mut Taken) -> Result<(), Store
     Ok(())
 }
 
-/// A purchase; nothing where its account cannot be read.
-fn wanted(mut purchase: Answer) -> Result<Option<Wanted>, StoreError> {
-    let account = name(&purchase.value()?)?;
+/// A purchase. Where its account cannot be read, there is nothing but why.
+fn wanted(account: &Arc<str>, mut purchase: Answer) -> Result<Wanted, StoreError> {
     let key = purchase.text()?;
-    let Some(attempt) = purchase.next() else {
-        tracing::error!(detail = key, "an account cannot be read; restore the store from a copy");
-        return Ok(None);
-    };
+    let Some(attempt) = purchase.next() else { return Err(StoreError::Corrupt(key)) };
     let attempt = u32::try_from(whole(&attempt)?).unwrap_or(u32::MAX);
     let (amount, age) = (purchase.credit()?, purchase.millis()?);
-    Ok(Some(Wanted { account, key, amount, attempt, age }))
+    Ok(Wanted { account: Arc::clone(account), key, amount, attempt, age })
 }
 
 /// An event; nothing where another version of the program wrote one that this one does not know, which that one tells.

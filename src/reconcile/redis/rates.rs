@@ -43,7 +43,7 @@ pub(super) fn request(request: &RateRequest) -> Vec<u8> {
 }
 
 /// The reply to `request`, or a refusal.
-pub(super) fn answer(request: &RateRequest, value: &Value) -> Result<RateReply, Refusal> {
+pub(super) fn answer(request: &RateRequest, value: &Value) -> Result<Result<RateReply, Refusal>, StoreError> {
     answered(value, |answer| reply(request, answer))
 }
 

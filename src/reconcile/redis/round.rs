@@ -41,7 +41,12 @@ pub(super) async fn exchange(store: &Redis, messages: Vec<Message>) -> Result<Ve
             Ok(answer) => {
                 let mut answers = list(answer)?;
                 for place in part {
-                    replies[*place] = Some(reply(&messages[*place], &mut answers)?);
+                    let message = &messages[*place];
+                    match reply(message, answers.part(answers_to(message))?) {
+                        Ok(reply) => replies[*place] = Some(reply),
+                        // Others of the round have nothing to do with it.
+                        Err(error) => store.unreadable.tell(&message.account, &error.to_string()),
+                    }
                 }
             }
             Err(cause) => tracing::debug!(%cause, accounts = part.len(), "a part of a round failed"),
@@ -76,13 +81,16 @@ pub(super) fn session_name(session: &SessionId) -> String {
     format!("{} {:032x}", session.node, session.run)
 }
 
+fn answers_to(message: &Message) -> usize {
+    usize::from(message.sync.is_some()) + message.rates.len()
+}
+
 /// An answer to each request of the message, in order.
-fn reply(message: &Message, answers: &mut Answer) -> Result<Reply, StoreError> {
-    let sync = message.sync.is_some().then(|| answers.value()).transpose()?;
-    let sync = sync.map(|value| money::answer(&value));
+fn reply(message: &Message, mut answers: Answer) -> Result<Reply, StoreError> {
+    let sync = message.sync.is_some().then(|| money::answer(&answers.value()?)).transpose()?;
     let mut rates = Vec::with_capacity(message.rates.len());
     for request in &message.rates {
-        rates.push(rates::answer(request, &answers.value()?));
+        rates.push(rates::answer(request, &answers.value()?)?);
     }
     Ok(Reply { account: Arc::clone(&message.account), sync, rates })
 }

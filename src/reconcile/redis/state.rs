@@ -24,6 +24,8 @@ pub(super) struct Kept {
     pub terms_version: u64,
     pub credit_version: u64,
     pub credits: Credits,
+    /// What they come to, and what of it was free of charge, as the scripts add it up.
+    pub sums: [Credit; 2],
     pub used: Credit,
     pub leased: Credit,
     pub retired: Credit,
@@ -55,8 +57,7 @@ impl Kept {
         let created = UnixMs(state.whole()?);
         state.pass(2)?;
         let (terms_version, credit_version) = (state.whole()?, state.whole()?);
-        // What the lots come to.
-        state.pass(4)?;
+        let sums = [state.credit()?, state.credit()?];
         let (used, leased, retired) = (state.credit()?, state.credit()?, state.credit()?);
         let (month, month_used) = (Month::from_yyyymm(state.whole()?), state.credit()?);
         // Months past, starvation, announcements, depletion, oddities; then what a top-up remembers.
@@ -74,7 +75,7 @@ impl Kept {
         state.pass(2 + 1 + 7 + 1)?;
         let mut lots = state.list()?;
         let (promotional, purchased, adjusted, refunded) =
-            (lots.credit()?, lots.credit()?, lots.credit()?, lots.credit()?);
+            (lot(&mut lots)?, lot(&mut lots)?, lot(&mut lots)?, lot(&mut lots)?);
         state.pass(1)?;
         let history = state.whole()?;
         let late = late(state.list()?)?;
@@ -87,6 +88,7 @@ impl Kept {
             terms_version,
             credit_version,
             credits: Credits { promotional, purchased, adjusted, refunded },
+            sums,
             used,
             leased,
             retired,
@@ -130,6 +132,13 @@ impl Kept {
             created: self.created,
         }
     }
+}
+
+/// Credits of one kind.
+fn lot(lots: &mut Answer) -> Result<Credit, StoreError> {
+    let lot = lots.credit()?;
+    let fits = lot.nanos().unsigned_abs() <= Credit::MAX.nanos().unsigned_abs();
+    fits.then_some(lot).ok_or_else(|| StoreError::Corrupt(format!("credits of {lot}")))
 }
 
 /// Late usage without a line.

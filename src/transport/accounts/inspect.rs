@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::messages::{tier_message, usd};
-use crate::clock::Time;
-use crate::clock::wait_millis;
+use crate::clock::{Time, wait_millis};
 use crate::gate::Noted;
 use crate::ledger::{Here, LimitHere, ModelHere};
 use crate::reconcile::store::Leased;

@@ -180,7 +180,7 @@ fn what_is_wrong_with_a_request_is_named() {
 }
 
 #[test]
-fn waits_are_whole_retry_seconds() {
+fn retries_wait_whole_seconds_rounded_up_and_never_none() {
     for (nanos, seconds) in [(0, 1), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2), (59_900_000_000, 60)] {
         assert_eq!(retry_seconds(Duration::from_nanos(nanos)), seconds, "{nanos} ns");
     }
