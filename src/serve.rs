@@ -140,9 +140,12 @@ async fn run(settings: Settings, mut ports: Ports, rooms: Rooms, is_demo: bool) 
         rooms.rounds.farewell(deadline).await
     };
     tokio::select! {
-        true = drained => tracing::info!("stopped: all usage is reported, all leases are given back"),
+        is_told = drained => if is_told {
+            tracing::info!("stopped: all usage is reported, all leases are given back");
+        } else {
+            tracing::warn!("stopped, but not all could be told; leases that were not given back come back when they expire");
+        },
         () = signals.next() => tracing::warn!("stopped at once, as told; leases come back when they expire"),
-        else => tracing::warn!("stopped without a last round; leases come back when they expire"),
     }
     Ok(served?)
 }

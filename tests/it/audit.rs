@@ -1,7 +1,5 @@
 //! `tollgate audit`: what it proves of each kind of store, and how it says what is wrong.
 
-use std::time::Duration;
-
 use tollgate::transport::proto::tollgate as api;
 
 use crate::harness::program::run;
@@ -31,6 +29,7 @@ async fn a_file_is_audited_when_nobody_has_it_open() {
     let missing = format!("{store}-missing");
     let (code, said) = audit(&missing);
     assert_eq!(code, 1, "{said}");
+    assert!(said.contains("there is no store ") && said.contains("name the file"), "{said}");
     assert!(!std::path::Path::new(&missing).exists(), "an audit makes nothing");
 }
 
@@ -119,7 +118,7 @@ async fn what_cannot_be_read_does_not_come_out_either() {
 #[tokio::test]
 async fn a_damaged_amount_concerns_its_own_account_alone() {
     let redis = Redis::start().await;
-    let sidecar = Sidecar::on(&redis.url()).await;
+    let mut sidecar = Sidecar::on_with(&redis.url(), "drain = \"1s\"").await;
     for account in ["acme", "broken"] {
         sidecar.account(account, payer(), "10").await;
     }
@@ -152,12 +151,9 @@ async fn a_damaged_amount_concerns_its_own_account_alone() {
     };
     let before = calls().await;
     sidecar.program.signal("TERM");
-    eventually("a lease that is given back", async || {
-        let leased: String = redis.run(LEASED, &redis.key("a:acme").await).await;
-        (leased == "0 0").then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sidecar.program.end().await;
+    let leased: String = redis.run(LEASED, &redis.key("a:acme").await).await;
+    assert_eq!(leased, "0 0", "the other account was told all the same");
     let said = calls().await - before;
     assert!(said < 50, "{said} calls");
 }

@@ -11,6 +11,7 @@ use tollgate::transport::proto::tollgate::admission_client::AdmissionClient;
 use tonic::transport::Channel;
 
 use crate::harness::program::Program;
+use crate::harness::redis::Redis;
 use crate::harness::sidecar::{ask, payer, tollgate};
 use crate::harness::{Request, Sidecar, eventually, free_port, within};
 
@@ -37,6 +38,17 @@ fn settlement(account: &str, request_id: &str) -> api::SettleRequest {
         usage: Some(api::Usage { prompt_tokens: 1_000, cached_tokens: 0, generated_tokens: 100 }),
         ..Default::default()
     }
+}
+
+#[tokio::test]
+async fn a_sidecar_whose_store_is_gone_ends_in_time() {
+    let redis = Redis::start().await;
+    let mut sidecar = Sidecar::on_with(&redis.url(), "drain = \"1s\"").await;
+    sidecar.account("acme", payer(), "10").await;
+    spend(&sidecar, "acme", "r1").await;
+    drop(redis);
+    sidecar.program.signal("TERM");
+    assert!(sidecar.program.end().await.success());
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ pub enum OpenError {
     Version { path: PathBuf, found: u64 },
     #[error("the store {} is damaged ({detail}); restore a copy, or move it away to begin with an empty one", .path.display())]
     Damaged { path: PathBuf, detail: String },
+    #[error("there is no store {}; name the file that a sidecar keeps", .0.display())]
+    Missing(PathBuf),
     #[error("the store {} cannot be opened: {cause}; check that its folder exists and can be written", .path.display())]
     Io { path: PathBuf, cause: io::Error },
 }
@@ -73,7 +75,10 @@ pub(super) enum Missing {
 /// Opens a store. The whole file is checked first: afterwards it can be trusted.
 pub(super) fn open(path: &Path, missing: Missing) -> Result<Database, OpenError> {
     let refused = |error| refusal(path, error);
-    let file = open_file(path, missing).map_err(|cause| OpenError::Io { path: path.into(), cause })?;
+    let file = open_file(path, missing).map_err(|cause| {
+        let is_missing = missing == Missing::Refuse && cause.kind() == io::ErrorKind::NotFound;
+        if is_missing { OpenError::Missing(path.into()) } else { OpenError::Io { path: path.into(), cause } }
+    })?;
     let mut builder = Database::builder();
     builder.set_cache_size(PAGE_CACHE_BYTES).set_check_integrity_on_open(true);
     let opened = FileBackend::new(file).and_then(|file| builder.create_with_backend(file));
