@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Labels: `outcome` (`admitted`, `denied`, `shadowed`), `reason` (`none`, or a reason's name).
@@ -122,6 +122,13 @@ pub enum LogError {
     Filter(#[from] ParseError),
     #[error("the log was set up already: {0}")]
     Again(#[from] TryInitError),
+}
+
+/// Whether `filter` is a level, or levels by module. A word alone that is no level would be taken for a module, whose lines alone
+/// would then be told.
+pub fn is_log_filter(filter: &str) -> bool {
+    let is_whole = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    filter.split(',').all(is_whole) && EnvFilter::builder().parse(filter).is_ok()
 }
 
 /// Starts the log on standard error, in colour where that is a terminal. `filter` is a level, or levels by module, as in `info,tollgate=debug`.

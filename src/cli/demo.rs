@@ -134,12 +134,18 @@ fn commands(stage: &Stage, furnished: &[Furnished]) -> String {
     say("  # May this request run? Then settle it, as if everything admitted had been generated.".into());
     say(format!("  {program} admit{asks} --key {prepaid} --model gpt-oss-120b --max-tokens 500 --settle"));
     say("  # One that costs more than a dollar: why not, and what would help. Changes nothing.".into());
-    say(format!("  {program} explain{asks} --key {} --model kimi-k3 --max-tokens 50000 --n 2", key_of("starter")));
+    say(format!(
+        "  {program} explain{asks} --key {} --model kimi-k3 --prompt-tokens 200000 --max-tokens 36000",
+        key_of("starter")
+    ));
     say("  # Where the money went (usage is reported with the next round); then add some.".into());
     say(format!("  {program} account{accounts} show prepaid"));
     say(format!("  {program} account{accounts} credit starter 25"));
     say(format!("  {program} account{accounts} list\n"));
     say("With Envoy in front, and a stand-in for an inference server:\n".into());
+    if !at(stage.requests, 7_300).is_empty() {
+        say(format!("  # Both examples ask 127.0.0.1:7300: write {} there first.", stage.requests));
+    }
     say("  cargo run --example upstream".into());
     say("  envoy -c examples/envoy.yaml".into());
     say(format!("  curl -i http://127.0.0.1:10000/v1/chat/completions -H 'authorization: Bearer {prepaid}' \\"));

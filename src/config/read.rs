@@ -17,7 +17,7 @@ use crate::gate::GateSettings;
 use crate::ledger::{Allowance, HOLDS_MAX, LedgerSettings};
 use crate::reconcile::RoundSettings;
 use crate::reconcile::redis::{Access, Address};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, is_log_filter};
 use crate::transport::headers::RateUnit;
 use crate::transport::identity::{IdentitySettings, MetadataPath};
 use crate::transport::settings::{AnswerSettings, AskSettings, TransportSettings, WireSettings};
@@ -376,7 +376,13 @@ fn node(field: &Field<'_>) -> Option<Arc<str>> {
 
 fn log(mut fields: Fields<'_>) -> (Option<LogFormat>, Option<String>) {
     let format = fields.required("format").word(LOG_FORMATS);
-    let level = fields.required("level").text();
+    let level = fields.required("level");
+    let filter = level.text();
+    if let Some(filter) = filter.as_ref().filter(|filter| !is_log_filter(filter)) {
+        level.fault(format!(
+            "is {filter:?}; write one of: off, error, warn, info, debug, trace, or levels by module as in \"info,tollgate=debug\""
+        ));
+    }
     fields.end();
-    (format.map(|format| if format == "json" { LogFormat::Json } else { LogFormat::Text }), level)
+    (format.map(|format| if format == "json" { LogFormat::Json } else { LogFormat::Text }), filter)
 }

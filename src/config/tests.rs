@@ -85,7 +85,7 @@ type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'
 
 #[test]
 fn every_fault_is_told_with_its_place_and_remedy() {
-    let cases: [Case; 16] = [
+    let cases: [Case; 18] = [
         ("cashier.alerts_url = \"https://alerts.example\"", &[], &[], &["cashier.secret: is missing; make one with"]),
         (
             "cashier.payment_url = \"http://pay.example\"\ncashier.secret = \"short\"",
@@ -104,6 +104,8 @@ fn every_fault_is_told_with_its_place_and_remedy() {
         ("emergency.account = \"-1\"", &[], &[], &["emergency.account: is -1; write at least 0"]),
         ("hold.life = \"2h\"", &[], &[], &["hold.life: is longer than hold.life_max"]),
         ("catalogue = \"/no/such.toml\"", &[], &[], &["catalogue: /no/such.toml cannot be read"]),
+        ("log.level = \"loud\"", &[], &[], &["log.level: is \"loud\"; write one of: off, error, warn"]),
+        ("log.level = \"info,tollgate=loud\"", &[], &[], &["log.level: is \"info,tollgate=loud\""]),
         ("", &[("TOLLGATE_LISTNE", "x")], &[], &["TOLLGATE_LISTNE: names no setting"]),
         ("", &[("TOLLGATE_WORKERS", "many")], &["drain=soon"], &["workers: is \"many\"", "(from --drain)"]),
         ("a = ", &[], &[], &[", line 2: "]),

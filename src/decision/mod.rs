@@ -150,6 +150,8 @@ struct Findings {
     permanent: Option<Denial>,
     /// The one with the longest wait of those that waiting mends; of equal ones the first in order.
     transient: Option<Denial>,
+    /// Of all that tell how many tokens would do, the least: fewer satisfy the others too.
+    affordable_max_tokens: Option<u64>,
     short: Short,
 }
 
@@ -163,6 +165,8 @@ impl Findings {
     }
 
     fn deny(&mut self, denial: Denial) {
+        let least = self.affordable_max_tokens.into_iter().chain(denial.affordable_max_tokens).min();
+        self.affordable_max_tokens = least;
         let given = if denial.retry_after.is_none() { &mut self.permanent } else { &mut self.transient };
         let rank = |denial: &Denial| (denial.retry_after, Reverse(denial.reason));
         if given.is_none_or(|given| rank(&denial) > rank(&given)) {
@@ -177,7 +181,10 @@ impl Findings {
             Some(denial) if need.max(user).is_positive() && Reason::CreditsDepleted <= denial.reason => {
                 Some(Decision::Short(Short { need, user, ..Short::default() }))
             }
-            Some(denial) => Some(Decision::Deny(*denial)),
+            Some(denial) => {
+                let least = denial.affordable_max_tokens.and(self.affordable_max_tokens);
+                Some(Decision::Deny(Denial { affordable_max_tokens: least, ..*denial }))
+            }
             None => (self.short != Short::default()).then_some(Decision::Short(self.short)),
         }
     }

@@ -18,7 +18,7 @@ use tonic::Code;
 
 use crate::clock::wait_seconds;
 use crate::decision::{Amounts, Credit, Denial, Invalid, Reason};
-use table::row;
+use table::{TOO_LARGE, row};
 
 /// How denials look to clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +102,9 @@ pub fn told(denial: &Denial, model: &str, profile: Profile, show_balance: bool) 
     let (mut fact, mut remedy) = (row.fact, row.remedy);
     if let Some(invalid) = denial.invalid {
         (fact, remedy) = invalid_words(invalid);
+    }
+    if let Some((_, too_large, smaller)) = TOO_LARGE.iter().find(|(bucket, ..)| denial.bucket == Some(*bucket)) {
+        (fact, remedy) = (too_large, smaller);
     }
     let mut told = Told::new(denial.reason, row, profile, remedy);
     told.retry_after = denial.retry_after;
@@ -279,9 +282,12 @@ fn invalid_words(invalid: Invalid) -> (&'static str, &'static str) {
         Invalid::UnknownModel => ("The model is not offered", "name a model of the catalogue"),
         Invalid::NoSuchTier => ("The model is not offered in this service tier", "ask for another service_tier"),
         Invalid::NoPrice => ("The model has no price at this time", "ask the operator to price it"),
-        Invalid::BadN => ("The number of completions is 0 or too large", "lower n, best_of or the number of prompts"),
+        Invalid::BadN => (
+            "The number of completions is 0 or too large",
+            "send at least 1, by n, best_of or the number of prompts, or fewer",
+        ),
         Invalid::AboveContext => ("The prompt does not fit the model's context", "shorten the prompt"),
-        Invalid::BadMaxTokens => ("max_tokens is 0 or above the model's context length", "lower max_tokens"),
+        Invalid::BadMaxTokens => ("max_tokens is 0 or above the model's context length", "send at least 1, or less"),
         Invalid::OtherContent => ("The request id was used for another request", "send a new request id"),
     }
 }

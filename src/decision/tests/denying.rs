@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{NOW, ask, demand, healthy};
+use super::{NOW, ask, demand, healthy, rate};
 use crate::clock::Time;
 use crate::decision::catalogue::GeneratedHold;
 use crate::decision::explain::{Says, explain};
@@ -182,8 +182,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_called_affordable_is_admitted(balance in 0..30_000_000_i64, n in 1..5_u32) {
+    fn what_is_called_affordable_is_admitted(balance in 0..30_000_000_i64, n in 1..5_u32, limit in 100..6_000_u64) {
         let mut standing = healthy();
+        standing.tokens[2] = rate(limit, limit);
         (standing.money.rights, standing.money.balance) = (Credit::from_nanos(balance), Credit::from_nanos(balance));
         let asked = Ask { n, ..ask() };
         let with = |max_tokens| decide(&demand(Ask { max_tokens: Some(max_tokens), ..asked }), &standing, HOLD, NOW);

@@ -66,7 +66,7 @@ pub(super) fn changed(mut terms: Terms, change: api::TermsChange, faults: &mut F
 /// An exact amount of USD.
 pub(super) fn credit(field: &'static str, usd: &str) -> Result<Credit, FieldFault> {
     let decimal = Decimal::from_str_exact(usd)
-        .map_err(|_| invalid(field, format!("{usd:?} is no amount; write USD as in 12.50")))?;
+        .map_err(|_| invalid(field, format!("{usd:?} is no amount; write USD as in 50")))?;
     Credit::from_usd(decimal).map_err(|error| invalid(field, format!("{usd} {error}")))
 }
 

@@ -79,6 +79,30 @@ const EXCEEDS_BALANCE: Row = money(
     "lower max_tokens or add credits",
 );
 
+/// What no wait makes room for and what helps, by the reason that a wait would have.
+pub(super) const TOO_LARGE: &[(Reason, &str, &str)] = &[
+    (
+        Reason::RequestsPerMinute,
+        "The request counts as more requests at once than their limit ever allows",
+        "lower n, best_of or the number of prompts; waiting does not help",
+    ),
+    (
+        Reason::PromptTokensPerMinute,
+        "The request has more prompt tokens at once than their limit ever allows",
+        "shorten the prompt; waiting does not help",
+    ),
+    (
+        Reason::UncachedPromptTokensPerMinute,
+        "The request has more uncached prompt tokens at once than their limit ever allows",
+        "shorten the prompt; waiting does not help",
+    ),
+    (
+        Reason::GeneratedTokensPerMinute,
+        "The request may generate more tokens at once than their limit ever allows",
+        "lower max_tokens or n; waiting does not help",
+    ),
+];
+
 const EXCEEDS_LIMIT: Row = Row {
     grpc: Code::FailedPrecondition,
     fact: "The request needs more at once than its rate limit ever allows",

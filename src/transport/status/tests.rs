@@ -162,6 +162,20 @@ fn balances_are_told_only_where_switched_on() {
 }
 
 #[test]
+fn what_never_fits_is_named_with_what_helps() {
+    for (bucket, fact, remedy) in [
+        (Reason::RequestsPerMinute, "more requests", "lower n"),
+        (Reason::PromptTokensPerMinute, "more prompt tokens", "shorten the prompt"),
+        (Reason::UncachedPromptTokensPerMinute, "more uncached prompt tokens", "shorten the prompt"),
+        (Reason::GeneratedTokensPerMinute, "generate more tokens", "lower max_tokens or n"),
+    ] {
+        let denial = Denial { bucket: Some(bucket), ..Denial::of(Reason::ExceedsLimit) };
+        let message = told(&denial, "m", Profile::Fireworks, false).message;
+        assert!(message.contains(fact) && message.contains(remedy), "{message}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_named() {
     for (invalid, grpc, part) in [
         (Invalid::UnknownModel, Code::InvalidArgument, "(model \"no\\nsuch\")"),
