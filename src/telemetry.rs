@@ -127,7 +127,7 @@ pub enum LogError {
 /// Whether `filter` is a level, or levels by module. A word alone that is no level would be taken for a module, whose lines alone
 /// would then be told.
 pub fn is_log_filter(filter: &str) -> bool {
-    let is_whole = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+    let is_whole = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
     filter.split(',').all(is_whole) && EnvFilter::builder().parse(filter).is_ok()
 }
 

@@ -85,7 +85,7 @@ type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'
 
 #[test]
 fn every_fault_is_told_with_its_place_and_remedy() {
-    let cases: [Case; 18] = [
+    let cases: [Case; 19] = [
         ("cashier.alerts_url = \"https://alerts.example\"", &[], &[], &["cashier.secret: is missing; make one with"]),
         (
             "cashier.payment_url = \"http://pay.example\"\ncashier.secret = \"short\"",
@@ -105,6 +105,7 @@ fn every_fault_is_told_with_its_place_and_remedy() {
         ("hold.life = \"2h\"", &[], &[], &["hold.life: is longer than hold.life_max"]),
         ("catalogue = \"/no/such.toml\"", &[], &[], &["catalogue: /no/such.toml cannot be read"]),
         ("log.level = \"loud\"", &[], &[], &["log.level: is \"loud\"; write one of: off, error, warn"]),
+        ("log.level = \"tollgate=debug, info\"", &[], &[], &["log.level: is \"tollgate=debug, info\""]),
         ("log.level = \"info,tollgate=loud\"", &[], &[], &["log.level: is \"info,tollgate=loud\""]),
         ("", &[("TOLLGATE_LISTNE", "x")], &[], &["TOLLGATE_LISTNE: names no setting"]),
         ("", &[("TOLLGATE_WORKERS", "many")], &["drain=soon"], &["workers: is \"many\"", "(from --drain)"]),

@@ -152,6 +152,8 @@ struct Findings {
     transient: Option<Denial>,
     /// Of all that tell how many tokens would do, the least: fewer satisfy the others too.
     affordable_max_tokens: Option<u64>,
+    /// A limit denies for good, however few tokens are generated.
+    is_hopeless: bool,
     short: Short,
 }
 
@@ -167,6 +169,7 @@ impl Findings {
     fn deny(&mut self, denial: Denial) {
         let least = self.affordable_max_tokens.into_iter().chain(denial.affordable_max_tokens).min();
         self.affordable_max_tokens = least;
+        self.is_hopeless |= denial.retry_after.is_none() && denial.affordable_max_tokens.is_none();
         let given = if denial.retry_after.is_none() { &mut self.permanent } else { &mut self.transient };
         let rank = |denial: &Denial| (denial.retry_after, Reverse(denial.reason));
         if given.is_none_or(|given| rank(&denial) > rank(&given)) {
@@ -182,7 +185,8 @@ impl Findings {
                 Some(Decision::Short(Short { need, user, ..Short::default() }))
             }
             Some(denial) => {
-                let least = denial.affordable_max_tokens.and(self.affordable_max_tokens);
+                let is_told = denial.affordable_max_tokens.is_some() && !self.is_hopeless;
+                let least = self.affordable_max_tokens.filter(|_| is_told);
                 Some(Decision::Deny(Denial { affordable_max_tokens: least, ..*denial }))
             }
             None => (self.short != Short::default()).then_some(Decision::Short(self.short)),

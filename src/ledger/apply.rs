@@ -112,7 +112,7 @@ impl Shard {
                 reopen(account, now.time);
                 self.counters.clones = self.counters.clones.saturating_add(1);
             }
-            Refusal::Crowded => {}
+            Refusal::Crowded | Refusal::Unreadable => {}
             Refusal::Malformed(_) => self.counters.malformed = self.counters.malformed.saturating_add(1),
         }
     }
@@ -296,7 +296,7 @@ fn hear_rate<const N: usize>(
             rate.renew_if_full(used, is_full(told.priced), round.now.time);
         }
         Some(Err(Refusal::NoSuchSession | Refusal::Superseded | Refusal::Malformed(_))) => rate.reopen(round.now.time),
-        Some(Ok(_) | Err(Refusal::NoSuchAccount | Refusal::Crowded)) | None => rate.unheard(),
+        Some(Ok(_) | Err(Refusal::NoSuchAccount | Refusal::Crowded | Refusal::Unreadable)) | None => rate.unheard(),
     }
 }
 

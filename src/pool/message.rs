@@ -38,7 +38,7 @@ pub struct Reply {
     pub rates: Vec<Result<RateReply, Refusal>>,
 }
 
-/// Why a pool did not take a request. Nothing was changed.
+/// Why a pool did not take a request. Nothing was changed, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("no such account")]
@@ -55,6 +55,20 @@ pub enum Refusal {
     /// A newer request of this very session was already taken by another process: a clone.
     #[error("superseded: another process speaks for this session")]
     Superseded,
+    /// The account's record, or what was answered of it.
+    #[error("unreadable: the account is damaged, or another version of the program wrote it")]
+    Unreadable,
+}
+
+impl Reply {
+    /// As if each request of `message` was refused.
+    pub fn refused(message: &Message, refusal: Refusal) -> Self {
+        Self {
+            account: Arc::clone(&message.account),
+            sync: message.sync.is_some().then_some(Err(refusal)),
+            rates: message.rates.iter().map(|_| Err(refusal)).collect(),
+        }
+    }
 }
 
 /// Money: rights held, used and wanted by one session of one account.

@@ -186,7 +186,7 @@ impl Rounds {
             }
             match timeout_at(deadline, self.exchange(self.waiting.begin(), messages, now)).await {
                 Ok(Ok(true)) => failures = 0,
-                // What was not taken is said again, but not in a hurry.
+                // All that is left is said again, but not in a hurry.
                 Ok(Ok(false) | Err(_)) => {
                     failures += 1;
                     sleep(self.pause(failures).min(deadline.duration_since(Instant::now()))).await;
@@ -261,7 +261,7 @@ impl Rounds {
         self.pool_age().is_none_or(|age| age >= PROBE_EVERY)
     }
 
-    /// Says `messages` and applies the replies, then wakes who waited for them. Returns whether all were taken.
+    /// Says `messages` and applies the replies, then wakes who waited for them. Returns whether any were taken.
     async fn exchange(&self, began: u64, messages: Vec<Message>, sent: Now) -> Result<bool, StoreError> {
         let accounts: Vec<Arc<str>> = messages.iter().map(|message| message.account.clone()).collect();
         let replies = timeout(self.settings.exchange_max, self.store.exchange(messages)).await;
@@ -273,15 +273,15 @@ impl Rounds {
                 self.answered_nanos.store(now.time.nanos().max(1), Ordering::Relaxed);
                 let (answered, failed) = answered_and_failed(accounts, &replies);
                 let unhelpful = unhelpful(&replies);
-                let are_taken = failed.is_empty() && replies.iter().all(|reply| !matches!(reply.sync, Some(Err(_))));
+                let are_any_taken = replies.iter().any(|reply| !is_stuck(reply));
                 let steps = self.ledger.proposals(&replies, now);
                 self.ledger.apply(replies, sent, now);
                 self.ledger.failed(&failed, now);
                 self.waiting.failed_for(&who_waits(failed));
-                self.waiting.failed_for(&who_waits(unhelpful));
+                self.waiting.failed_for(&unhelpful);
                 self.waiting.answered(began, &who_waits(answered));
                 self.propose(steps).await?;
-                Ok(are_taken)
+                Ok(are_any_taken)
             }
             Err(error) => {
                 self.ledger.failed(&accounts, now);
@@ -316,10 +316,15 @@ fn answered_and_failed(accounts: Vec<Arc<str>>, replies: &[Reply]) -> (Vec<Arc<s
     accounts.into_iter().partition(|account| replies.next_if(|reply| reply.account == *account).is_some())
 }
 
-/// Accounts that their pool cannot help now, and will not if it is asked again at once.
+/// Its pool cannot help now, and will not if it is asked again at once.
+fn is_stuck(reply: &Reply) -> bool {
+    matches!(reply.sync, Some(Err(Refusal::Malformed(_) | Refusal::Crowded | Refusal::Unreadable)))
+}
+
+/// Accounts whose pool is of no help, so that who waits for it need not. A user's has the whole account's requests beside it.
 fn unhelpful(replies: &[Reply]) -> Vec<Arc<str>> {
-    let is_stuck = |reply: &&Reply| matches!(reply.sync, Some(Err(Refusal::Malformed(_) | Refusal::Crowded)));
-    replies.iter().filter(is_stuck).map(|reply| Arc::clone(&reply.account)).collect()
+    let is_of_account = |reply: &&Reply| is_stuck(reply) && user_of(&reply.account).is_none();
+    replies.iter().filter(is_of_account).map(|reply| Arc::clone(&reply.account)).collect()
 }
 
 /// A request waits under its account's name, also for what its user lacks.

@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_called_affordable_is_admitted(balance in 0..30_000_000_i64, n in 1..5_u32, limit in 100..6_000_u64) {
+    fn what_is_called_affordable_is_admitted(balance in 0..30_000_000_i64, n in 1..5_u32, limit in 1..6_000_u64) {
         let mut standing = healthy();
         standing.tokens[2] = rate(limit, limit);
         (standing.money.rights, standing.money.balance) = (Credit::from_nanos(balance), Credit::from_nanos(balance));

@@ -25,10 +25,10 @@ pub(super) fn exchange(
     for message in messages {
         let (reply, is_covered) = match state.load_or_begin(database, &message.account, (&rules.pool, time)) {
             Ok(Some(kept)) => answer(kept, message, rules, time),
-            Ok(None) => (refuse(message, Refusal::NoSuchAccount), false),
+            Ok(None) => (Reply::refused(message, Refusal::NoSuchAccount), false),
             Err(StoreError::Corrupt(detail)) => {
                 state.unreadable.tell(&message.account, &detail);
-                continue;
+                (Reply::refused(message, Refusal::Unreadable), false)
             }
             Err(error) => return Err(error),
         };
@@ -87,12 +87,4 @@ fn lend(
     let reply = bucket.sync(&message.session, request, &rules.rate, now)?;
     kept.rates.insert(request.group.clone(), bucket);
     Ok(reply)
-}
-
-fn refuse(message: &Message, refusal: Refusal) -> Reply {
-    Reply {
-        account: Arc::clone(&message.account),
-        sync: message.sync.is_some().then_some(Err(refusal)),
-        rates: message.rates.iter().map(|_| Err(refusal)).collect(),
-    }
 }

@@ -8,7 +8,7 @@ use super::answer::{Answer, list};
 use super::connection::{Call, Purpose};
 use super::layout::bucket_of;
 use super::{money, rates};
-use crate::pool::{Message, Reply, SessionId};
+use crate::pool::{Message, Refusal, Reply, SessionId};
 use crate::reconcile::store::StoreError;
 
 /// Accounts in one call of a script, so that no call holds the server up for longer than some milliseconds.
@@ -42,11 +42,12 @@ pub(super) async fn exchange(store: &Redis, messages: Vec<Message>) -> Result<Ve
                 let mut answers = list(answer)?;
                 for place in part {
                     let message = &messages[*place];
-                    match reply(message, answers.part(answers_to(message))?) {
-                        Ok(reply) => replies[*place] = Some(reply),
-                        // Others of the round have nothing to do with it.
-                        Err(error) => store.unreadable.tell(&message.account, &error.to_string()),
-                    }
+                    let read = reply(message, answers.part(answers_to(message))?);
+                    // Others of the round have nothing to do with one that cannot be read.
+                    replies[*place] = Some(read.unwrap_or_else(|error| {
+                        store.unreadable.tell(&message.account, &error.to_string());
+                        Reply::refused(message, Refusal::Unreadable)
+                    }));
                 }
             }
             Err(cause) => tracing::debug!(%cause, accounts = part.len(), "a part of a round failed"),

@@ -232,8 +232,7 @@ impl World {
             return Reply { account, sync: Some(Err(refusal)), rates: Vec::new() };
         }
         if !self.pools.contains_key(&index) {
-            let rates = message.rates.iter().map(|_| Err(Refusal::NoSuchAccount)).collect();
-            return Reply { account, sync: message.sync.map(|_| Err(Refusal::NoSuchAccount)), rates };
+            return Reply::refused(message, Refusal::NoSuchAccount);
         }
         let rates: Vec<_> =
             message.rates.iter().map(|request| self.expect_rate(index, &message.session, request)).collect();

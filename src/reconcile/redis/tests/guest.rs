@@ -105,7 +105,7 @@ impl Guest {
                     self.reopen();
                 }
             }
-            Ok(_) | Err(Refusal::Malformed(_) | Refusal::NoSuchAccount) => {}
+            Ok(_) | Err(Refusal::Malformed(_) | Refusal::NoSuchAccount | Refusal::Unreadable) => {}
             Err(Refusal::NoSuchSession | Refusal::Superseded | Refusal::Crowded) => {
                 if dice.once_in(2) {
                     self.reopen();
