@@ -169,8 +169,9 @@ impl Findings {
     fn deny(&mut self, denial: Denial) {
         let least = self.affordable_max_tokens.into_iter().chain(denial.affordable_max_tokens).min();
         self.affordable_max_tokens = least;
-        self.is_hopeless |= denial.retry_after.is_none() && denial.affordable_max_tokens.is_none();
-        let given = if denial.retry_after.is_none() { &mut self.permanent } else { &mut self.transient };
+        let is_for_good = denial.retry_after.is_none();
+        self.is_hopeless |= is_for_good && denial.affordable_max_tokens.is_none();
+        let given = if is_for_good { &mut self.permanent } else { &mut self.transient };
         let rank = |denial: &Denial| (denial.retry_after, Reverse(denial.reason));
         if given.is_none_or(|given| rank(&denial) > rank(&given)) {
             *given = Some(denial);

@@ -8,7 +8,7 @@ use redis::Value;
 use super::accounts::arguments;
 use super::answer::{Answer, list as values, text, unexpected};
 use super::layout::BUCKETS;
-use super::{Call, Redis, terms};
+use super::{Call, Redis, packed, terms};
 use crate::clock::UnixMs;
 use crate::decision::terms::{Suspension, Tier};
 use crate::decision::{Credit, Month};
@@ -123,8 +123,7 @@ pub(super) fn nanos(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
 /// An amount in two values.
 pub(super) fn credit(next: &mut Next<'_>) -> Result<Option<Credit>, StoreError> {
     let (usd, nanos): (Option<i64>, Option<i64>) = (next()?.parse().ok(), next()?.parse().ok());
-    let whole = usd.and_then(|usd| usd.checked_mul(1_000_000_000)).zip(nanos);
-    Ok(whole.and_then(|(whole, nanos)| whole.checked_add(nanos)).and_then(Credit::from_store))
+    Ok(usd.zip(nanos).and_then(|(usd, nanos)| packed::sum(usd, nanos)))
 }
 
 fn tier(next: &mut Next<'_>) -> Result<Option<Tier>, StoreError> {

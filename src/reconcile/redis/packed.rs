@@ -39,9 +39,13 @@ pub(super) trait Numbers {
     /// USD and nano-USD.
     fn credit(&mut self) -> Result<Credit, StoreError> {
         let (usd, nanos) = (self.number()?, self.number()?);
-        let whole = usd.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos));
-        whole.and_then(Credit::from_store).ok_or_else(|| unexpected(&Value::Int(usd)))
+        sum(usd, nanos).ok_or_else(|| unexpected(&Value::Int(usd)))
     }
+}
+
+/// A sum in USD and nano-USD, as the scripts keep it; `None` where it is damaged.
+pub(super) fn sum(usd: i64, nanos: i64) -> Option<Credit> {
+    usd.checked_mul(1_000_000_000)?.checked_add(nanos).and_then(Credit::from_store)
 }
 
 /// Numbers as a script takes them. One that does not fit is the greatest there is, which every script refuses.
