@@ -12,7 +12,7 @@ use tollgate::cashier::TrustError;
 use tollgate::cli::{CliError, demo};
 use tollgate::config::table::Flags;
 use tollgate::config::{self, Settings, Sources, StoreAt};
-use tollgate::fields::Faults;
+use tollgate::fields::{Fault, Faults};
 use tollgate::reconcile::checkup::Fitness;
 use tollgate::reconcile::embedded::OpenError;
 use tollgate::telemetry::{self, LogError};
@@ -64,10 +64,8 @@ pub enum Failure {
     Trust(#[from] TrustError),
     #[error("{0}")]
     NoCashier(&'static str),
-    #[error("{at} is in use by another program; stop that one, or listen elsewhere with {flag}")]
-    Busy { at: String, flag: &'static str },
-    #[error("cannot listen on {at}: {cause}; listen elsewhere with {flag}")]
-    Listen { at: String, flag: &'static str, cause: std::io::Error },
+    #[error("nothing was started\n{}", indented(.0))]
+    Ports(Faults),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("the demo's accounts cannot be made: {0}")]
@@ -230,6 +228,12 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(of_port: Fault) -> Self {
+        Self::Ports(Faults(vec![of_port]))
     }
 }
 

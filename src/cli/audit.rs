@@ -1,6 +1,6 @@
 //! `tollgate audit`: proves that the sums of every account are what its records say. Reads only; repairs nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -37,10 +37,18 @@ pub struct Found {
 pub enum AuditError {
     #[error("--store is no address of a server ({0}); write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or a path")]
     BadAddress(String),
+    #[error("the store {} is in use by another process; stop that one, or have it audit by itself (audit.every)", .0.display())]
+    InUse(PathBuf),
     #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Open(OpenError),
+    #[error("{cause}; it was asked for at {address}")]
+    Store { address: Box<Address>, cause: StoreError },
+}
+
+impl From<OpenError> for AuditError {
+    fn from(error: OpenError) -> Self {
+        if let OpenError::Locked(path) = error { Self::InUse(path) } else { Self::Open(error) }
+    }
 }
 
 /// Walks over all accounts of a store.
@@ -49,7 +57,8 @@ pub async fn audit(command: &Audit) -> Result<Found, AuditError> {
         let bad = |error: String| AuditError::BadAddress(error);
         let address = Address::parse(&command.store).map_err(|error| bad(error.to_string()))?;
         let store = Redis::new(&address, &command.store_prefix, &Rules::default());
-        store.map_err(|error| bad(error.to_string()))?.audit().await?
+        let audited = store.map_err(|error| bad(error.to_string()))?.audit().await;
+        audited.map_err(|cause| AuditError::Store { address: Box::new(address), cause })?
     } else {
         embedded::audit(Path::new(&command.store))?
     };

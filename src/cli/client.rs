@@ -6,6 +6,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::{FieldViolation, StatusExt as _};
 
+use super::terms::as_typed;
 use crate::transport::status::retry_seconds;
 
 /// The longest a command waits for a connection, and for an answer.
@@ -107,7 +108,7 @@ fn told(status: &Status) -> String {
     let details = status.get_error_details();
     let mut text = match details.bad_request() {
         Some(faults) if !faults.field_violations.is_empty() => {
-            let line = |fault: &FieldViolation| format!("\n  {}: {}", fault.field, fault.description);
+            let line = |fault: &FieldViolation| format!("\n  {}: {}", as_typed(&fault.field), fault.description);
             format!("nothing was done{}", faults.field_violations.iter().map(line).collect::<String>())
         }
         Some(_) | None => status.message().to_owned(),

@@ -23,28 +23,28 @@ pub struct Terms {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false", require_equals = true)]
     billing_profile: Option<bool>,
     /// The most to use in a month, or "none"
-    #[arg(long, value_name = "USD|none")]
+    #[arg(long, value_name = "USD|none", allow_negative_numbers = true)]
     monthly_limit: Option<String>,
     /// Announce these percents of the monthly limit, each once a month; "none", or "usual" for the usual ones
     #[arg(long, value_name = "PERCENT,…|none|usual", value_parser = alerts)]
     alert_at: Option<Alerts>,
     /// How far the balance may fall below zero
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     credit_line: Option<String>,
     /// Auto top-up: buy when what is available falls to this
-    #[arg(long, value_name = "USD", requires = "top_up_amount")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, requires = "top_up_amount")]
     top_up_minimum: Option<String>,
     /// Auto top-up: buy so much at once
-    #[arg(long, value_name = "USD", requires = "top_up_minimum")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, requires = "top_up_minimum")]
     top_up_amount: Option<String>,
     /// Auto top-up: buy no more than this in a month
-    #[arg(long, value_name = "USD", requires = "top_up_amount")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, requires = "top_up_amount")]
     top_up_monthly_cap: Option<String>,
     /// Turn auto top-up off
     #[arg(long, conflicts_with = "top_up_amount")]
     no_top_up: bool,
     /// Tell others when what is available falls to this, or "none"
-    #[arg(long, value_name = "USD|none")]
+    #[arg(long, value_name = "USD|none", allow_negative_numbers = true)]
     balance_alert: Option<String>,
     /// The tier, whatever was paid; "derived" follows what was paid
     #[arg(long, value_parser = word(TIERS, |name| Tier::from_str_name(&tagged("TIER", name))))]
@@ -168,6 +168,24 @@ impl Terms {
     }
 }
 
+/// The flag that sets a field of a request; what no flag of terms sets stays as it is.
+pub fn as_typed(field: &str) -> String {
+    let Some(term) = field.strip_prefix("terms.") else { return field.to_owned() };
+    let flag = match term {
+        "tier_override" => "tier",
+        "reclaim_mode" => "reclaim",
+        "custom_limits" => "limit",
+        "reserved" => "reserve",
+        "alert_percents" => "alert-at",
+        "user_cap_default" => "user-cap",
+        "user_cap_overrides" => "user-cap-of",
+        "user_groups" => "user-group",
+        "remove_user_groups" => "no-user-group",
+        same => return format!("--{}", same.replace(['.', '_'], "-")),
+    };
+    format!("--{flag}")
+}
+
 /// An account, money first.
 pub fn sheet(account: &Account) -> Sheet {
     let mut sheet = Sheet::new(account.account.clone());
@@ -251,4 +269,42 @@ fn percents(alerts: &AlertPercents) -> String {
 fn triple(limits: &TokenLimits) -> String {
     let [prompt, uncached, generated] = [limits.prompt, limits.uncached_prompt, limits.generated].map(grouped);
     format!("{prompt} prompt, {uncached} uncached, {generated} generated tokens a minute")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fields as the Accounts port names them where they are at fault.
+    const FIELDS: [&str; 18] = [
+        "terms.mode",
+        "terms.suspension",
+        "terms.tier_override",
+        "terms.monthly_limit",
+        "terms.alert_percents",
+        "terms.credit_line",
+        "terms.top_up.minimum",
+        "terms.top_up.amount",
+        "terms.top_up.monthly_cap",
+        "terms.balance_alert",
+        "terms.failure_policy",
+        "terms.reclaim_mode",
+        "terms.custom_limits",
+        "terms.reserved",
+        "terms.user_cap_default",
+        "terms.user_cap_overrides",
+        "terms.user_groups",
+        "terms.remove_user_groups",
+    ];
+
+    #[test]
+    fn a_field_at_fault_is_named_by_the_flag_that_sets_it() {
+        let command = Terms::augment_args(clap::Command::new("set"));
+        for field in FIELDS {
+            let flag = as_typed(field);
+            let is_there = command.get_arguments().any(|arg| Some(&flag[2..]) == arg.get_long());
+            assert!(is_there, "{field}: no {flag}");
+        }
+        assert_eq!(as_typed("amount"), "amount");
+    }
 }

@@ -12,7 +12,7 @@ use crate::transport::proto::tollgate::{CapSource, TermsChange, User, UserCaps, 
 #[command(next_help_heading = "Spend caps of users, by month")]
 pub struct UserTerms {
     /// For each user whom nothing else names, or "none"
-    #[arg(long, value_name = "USD|none")]
+    #[arg(long, value_name = "USD|none", allow_negative_numbers = true)]
     user_cap: Option<String>,
     /// For one user, whatever groups and default say, or "none"
     #[arg(long, value_name = "USER=USD|none", value_parser = |text: &str| pair(text, "USER=USD, as in alice=25", str::rsplit_once))]

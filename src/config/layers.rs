@@ -13,9 +13,15 @@ use crate::fields::{Fault, Faults, Reader};
 /// Where a value came from, by the path of its setting; what is not listed is from the file, or a default.
 pub type Origins = BTreeMap<&'static str, String>;
 
+/// Whoever tries the demo on a busy machine, with a slow disk, is to see a decision and not `unavailable`.
+const DEMO_PATIENCE: (&str, &str) = ("check.pool_wait", "2s");
+
 /// Every source laid over the ones before it; nothing where the file cannot be read, so that what it may say is not missed.
 pub fn layers(sources: &Sources, reader: &Reader) -> Option<(Table, Origins)> {
     let (mut table, mut origins) = (defaults(), Origins::new());
+    if sources.demo {
+        overlay(&mut table, nested(DEMO_PATIENCE.0, DEMO_PATIENCE.1.into()));
+    }
     overlay(&mut table, file(sources.file.as_deref(), reader)?);
     for (setting, text) in environment(&sources.environment, reader) {
         overlay(&mut table, nested(setting.path, setting.value(&text)));

@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ask.model_header", NAME, "x-ai-model", "A further header that names the model, where headers are trusted"),
     setting("ask.request_id_header", NAME, "x-request-id", "The header that names the request, made by the proxy; \"none\" gives each a random name"),
     setting("ask.capped", Kind::Switch, "false", "Admit with fewer tokens rather than deny for money; the server must obey x-tollgate-max-tokens"),
-    setting("check.pool_wait", Kind::Duration, "50ms", "The longest a check waits for the pool, where memory does not suffice"),
+    setting("check.pool_wait", Kind::Duration, "50ms", "The longest a check waits for the pool, where memory does not suffice; 2s in the demo"),
     setting("emergency.account", Kind::Text("USD"), "1", "Credit for one account while the store is away, if its failure policy is allowance"),
     setting("emergency.sidecar", Kind::Text("USD"), "100", "The same for all accounts of this sidecar together, those whose policy is open too"),
     setting("cashier.payment_url", URL, "", "Where purchases of auto top-up are asked for: https, or http on this machine; nothing is bought if not set"),

@@ -48,10 +48,17 @@ fn later_sources_win() {
 #[test]
 fn the_defaults_are_whole_but_for_the_store() {
     let sources = |demo| Sources { file: None, environment: Vec::new(), flags: Flags::default(), demo };
-    assert!(load(sources(true)).is_ok());
+    assert_eq!(load(sources(true)).unwrap().gate.pool_wait, Duration::from_secs(2));
     let faults = load(sources(false)).unwrap_err();
     assert_eq!(faults.0.len(), 1, "{faults}");
     assert!(faults.to_string().starts_with("store: is missing; name the file"), "{faults}");
+}
+
+#[test]
+fn the_demo_is_as_patient_as_it_is_told() {
+    let flag = (SETTINGS.iter().find(|setting| setting.path == "check.pool_wait").unwrap(), "50ms".to_owned());
+    let sources = Sources { file: None, environment: Vec::new(), flags: Flags(vec![flag]), demo: true };
+    assert_eq!(load(sources).unwrap().gate.pool_wait, Duration::from_millis(50));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub fn cashier(command: Cashier) -> Result<(), Failure> {
         Some(at @ StoreAt::Server { .. }) => at,
         Some(StoreAt::File(_)) | None => return Err(Failure::NoCashier(FILE)),
     };
-    let listener = ports::bind(settings.listeners.http, "--listen-http", false)?;
+    let listener = ports::bind(settings.listeners.http, "listen_http", false)?;
     let metrics = install_metrics()?;
     let outbox = reach(&settings, &at)?.store;
     background()?.block_on(run(settings, hooks, outbox, listener, metrics))

@@ -2,9 +2,10 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tollgate::config::Settings;
+use tollgate::fields::{Fault, Faults};
 use tollgate::transport::serve::{bind_tcp, bind_unix};
 
 use super::Failure;
@@ -29,19 +30,24 @@ impl Ports {
     pub fn bind(settings: &Settings) -> Result<Self, Failure> {
         let listeners = &settings.listeners;
         // Alone at first: a port that is shared would be shared with another sidecar just as well.
-        let alone = bind(listeners.requests, "--listen", false)?;
+        let alone = bind(listeners.requests, "listen", false);
+        let accounts_listener = bind(listeners.accounts, "listen_accounts", false);
+        let http_listener = bind(listeners.http, "listen_http", false);
+        let unix_at =
+            |path: &Path| bind_unix(path).map_err(|cause| refused(&path.to_string_lossy(), "listen_unix", &cause));
+        let unix = listeners.unix.as_deref().map(unix_at).transpose();
+        let (alone, accounts_listener, http_listener, unix) = match (alone, accounts_listener, http_listener, unix) {
+            (Ok(alone), Ok(accounts), Ok(http), Ok(unix)) => (alone, accounts, http, unix),
+            (alone, accounts, http, unix) => {
+                let faults = [alone.err(), accounts.err(), http.err(), unix.err()];
+                return Err(Failure::Ports(Faults(faults.into_iter().flatten().collect())));
+            }
+        };
         let requests = alone.local_addr()?;
         drop(alone);
-        let accounts_listener = bind(listeners.accounts, "--listen-accounts", false)?;
-        let http_listener = bind(listeners.http, "--listen-http", false)?;
-        let unix = listeners
-            .unix
-            .as_deref()
-            .map(|path| bind_unix(path).map_err(|cause| refused(path.display().to_string(), "--listen-unix", cause)));
-        let unix = unix.transpose()?;
         let worker = |_| {
             let unix = unix.as_ref().map(std::os::unix::net::UnixListener::try_clone).transpose()?;
-            Ok(WorkerPorts { tcp: bind(requests, "--listen", true)?, unix })
+            Ok(WorkerPorts { tcp: bind(requests, "listen", true)?, unix })
         };
         Ok(Self {
             requests,
@@ -55,10 +61,15 @@ impl Ports {
     }
 }
 
-pub fn bind(at: SocketAddr, flag: &'static str, reuse_port: bool) -> Result<std::net::TcpListener, Failure> {
-    bind_tcp(at, reuse_port).map_err(|cause| refused(at.to_string(), flag, cause))
+pub fn bind(at: SocketAddr, setting: &'static str, reuse_port: bool) -> Result<std::net::TcpListener, Fault> {
+    bind_tcp(at, reuse_port).map_err(|cause| refused(&at.to_string(), setting, &cause))
 }
 
-fn refused(at: String, flag: &'static str, cause: std::io::Error) -> Failure {
-    if cause.kind() == ErrorKind::AddrInUse { Failure::Busy { at, flag } } else { Failure::Listen { at, flag, cause } }
+fn refused(at: &str, setting: &'static str, cause: &std::io::Error) -> Fault {
+    let message = if cause.kind() == ErrorKind::AddrInUse {
+        format!("{at} is in use by another program; stop that one, or set another address")
+    } else {
+        format!("{at} cannot be listened on ({cause}); set another address")
+    };
+    Fault { path: setting.into(), message }
 }

@@ -5,7 +5,7 @@ use tollgate::transport::proto::tollgate as api;
 use crate::harness::program::run;
 use crate::harness::redis::Redis;
 use crate::harness::sidecar::{ask, payer, tollgate};
-use crate::harness::{Sidecar, eventually};
+use crate::harness::{Sidecar, eventually, free_port};
 use crate::lifecycle::spend;
 
 /// Exit code and output of an audit.
@@ -22,7 +22,7 @@ async fn a_file_is_audited_when_nobody_has_it_open() {
     let store = sidecar.folder.path().join("store").display().to_string();
     let (code, said) = audit(&store);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("is in use by another process; stop that one"), "{said}");
+    assert!(said.contains("is in use by another process; stop that one, or have it audit"), "{said}");
     sidecar.program.signal("TERM");
     assert!(sidecar.program.end().await.success());
     assert_eq!(audit(&store), (0, "1 accounts, 0 with drift\n".into()));
@@ -53,6 +53,13 @@ async fn a_server_is_audited_while_it_is_in_use() {
     assert_eq!(code, 3);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["accounts"], &json["drifted"][0]["account"]), (&2.into(), &"acme".into()));
+}
+
+#[test]
+fn an_audit_tells_which_server_does_not_answer() {
+    let (code, said) = audit(&format!("redis://:secret@127.0.0.1:{}", free_port()));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("asked for at 127.0.0.1:") && !said.contains("secret"), "{said}");
 }
 
 const LAST_SUCCESS: &str = "tollgate_audit_last_success_timestamp_seconds";

@@ -53,6 +53,14 @@ impl fmt::Display for Place {
     }
 }
 
+/// The servers, without scheme and password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places: Vec<String> = self.places.iter().map(Place::to_string).collect();
+        f.write_str(&places.join(", "))
+    }
+}
+
 /// Without the password.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
