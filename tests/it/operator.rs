@@ -49,8 +49,8 @@ async fn a_life_is_led_from_the_command_line() {
     }
     let (code, out, err) = run(&mut account(&sidecar, "set acme --monthly-limit 1.5 --credit-line much"));
     assert_eq!(code, 1, "{out}{err}");
-    for field in ["terms.monthly_limit: ", "terms.credit_line: "] {
-        assert!(err.contains(field), "{err}");
+    for flag in ["--monthly-limit: ", "--credit-line: "] {
+        assert!(err.contains(flag), "{err}");
     }
     let (_, list, _) = run(&mut account(&sidecar, "list"));
     assert!(list.contains("acme") && list.contains("$25.00"), "{list}");
