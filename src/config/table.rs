@@ -54,7 +54,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("listen_http", ADDRESS, "127.0.0.1:7302", "Where probes (/livez, /readyz) and /metrics are served"),
     setting("store", Kind::Text("PATH|URL"), "", "What keeps accounts, credits and usage: a file, or for many sidecars redis://HOST:PORT, redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/MASTER (rediss for TLS); required, except for the demo"),
     setting("store_prefix", NAME, "tollgate", "What keys on a Redis server begin with"),
-    setting("store_user", NAME, "", "Who this sidecar is to a Redis server; wins over the URL"),
+    setting("store_user", NAME, "", "Who this sidecar is to a Redis server, with the rights ~PREFIX:* &PREFIX:* +@all -@dangerous; wins over the URL"),
     setting("store_password", Kind::Text("SECRET"), "", "Its password; wins over the URL, and is best given as TOLLGATE_STORE_PASSWORD"),
     setting("store_sentinel_password", Kind::Text("SECRET"), "", "What sentinels want, if they want one; best given as TOLLGATE_STORE_SENTINEL_PASSWORD"),
     setting("store_ca", PATH, "", "Whose certificates of Redis servers are trusted (PEM); the system's authorities if not set"),

@@ -55,7 +55,7 @@ impl Checkup {
         let mut reached = false;
         loop {
             let faults = self.look().await;
-            reached |= faults.iter().all(|fault| fault.kind != FaultKind::Unreachable);
+            reached |= faults.iter().all(|fault| !matches!(fault.kind, FaultKind::Unreachable | FaultKind::Refused));
             tell(&faults, &mut known);
             let fitness = fitness(&faults, reached);
             let pause = if fitness.unready.is_some() { EVERY_UNREADY } else { EVERY };
@@ -86,7 +86,11 @@ fn tell(faults: &[Fault], known: &mut BTreeSet<(FaultKind, String)>) {
     for Fault { kind, place, text } in faults {
         if !known.contains(&(*kind, place.clone())) {
             match kind {
-                FaultKind::Eviction | FaultKind::ReadOnly | FaultKind::Version | FaultKind::Unreachable => {
+                FaultKind::Eviction
+                | FaultKind::ReadOnly
+                | FaultKind::Version
+                | FaultKind::Unreachable
+                | FaultKind::Refused => {
                     tracing::error!(fault = kind.name(), "{text}");
                 }
                 FaultKind::PartUnreachable | FaultKind::Persistence | FaultKind::Clock | FaultKind::Unchecked => {
@@ -109,7 +113,7 @@ fn tell(faults: &[Fault], known: &mut BTreeSet<(FaultKind, String)>) {
 fn fitness(faults: &[Fault], reached: bool) -> Fitness {
     let is_grave = |fault: &&Fault| match fault.kind {
         FaultKind::Eviction | FaultKind::ReadOnly | FaultKind::Version => true,
-        FaultKind::Unreachable => !reached,
+        FaultKind::Unreachable | FaultKind::Refused => !reached,
         FaultKind::PartUnreachable | FaultKind::Persistence | FaultKind::Clock | FaultKind::Unchecked => false,
     };
     let unready = faults.iter().find(is_grave).map(|fault| fault.text.as_str().into());

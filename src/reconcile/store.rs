@@ -72,6 +72,8 @@ pub enum FaultKind {
     Unreachable,
     /// A part of it does not answer.
     PartUnreachable,
+    /// It wants another password, or grants too few rights.
+    Refused,
     /// It may drop accounts to make room.
     Eviction,
     ReadOnly,
@@ -84,9 +86,10 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unreachable,
         Self::PartUnreachable,
+        Self::Refused,
         Self::Eviction,
         Self::ReadOnly,
         Self::Version,
@@ -100,6 +103,7 @@ impl FaultKind {
         match self {
             Self::Unreachable => "unreachable",
             Self::PartUnreachable => "part_unreachable",
+            Self::Refused => "refused",
             Self::Eviction => "eviction",
             Self::ReadOnly => "read_only",
             Self::Version => "version",

@@ -6,7 +6,7 @@ use tollgate::transport::proto::tollgate as api;
 use tollgate::transport::proto::tollgate::admit_response::Result as Answer;
 
 use crate::harness::redis::Redis;
-use crate::harness::redises::{Cluster, Guarded, SECRET, Watched};
+use crate::harness::redises::{Cluster, Guarded, OF_SENTINELS, SECRET, Watched};
 use crate::harness::sidecar::{ask, payer};
 use crate::harness::{Request, Response, Sidecar, eventually, free_port, within};
 
@@ -193,19 +193,58 @@ async fn calls_follow_a_slot_that_moved_and_never_see_half_an_account() {
     assert!(spends(&sidecar, "acme", "three").await);
 }
 
-#[tokio::test]
-async fn a_failover_by_sentinels_is_followed_without_a_restart() {
-    let mut watched = Watched::start().await;
-    let sidecar = Sidecar::on(&watched.url()).await;
+/// The master is killed; a sidecar goes on with the replica.
+async fn goes_on_after_a_failover(mut watched: Watched, sidecar: &Sidecar) {
     sidecar.account("acme", payer(), "5").await;
-    assert!(spends(&sidecar, "acme", "one").await);
-    used(&sidecar, "acme", "0.00021").await;
+    assert!(spends(sidecar, "acme", "one").await);
+    used(sidecar, "acme", "0.00021").await;
     watched.master.program.kill();
-    assert!(spends(&sidecar, "acme", "two").await, "a lease needs no store");
-    used(&sidecar, "acme", "0.00042").await;
+    assert!(spends(sidecar, "acme", "two").await, "a lease needs no store");
+    used(sidecar, "acme", "0.00042").await;
     let info: String = watched.replica.ask("INFO replication").await;
     assert!(info.contains("role:master"), "the replica took over: {info}");
     assert!(sidecar.program.stderr().contains("it is told everything again"), "{}", sidecar.program.stderr());
+}
+
+#[tokio::test]
+async fn a_failover_by_sentinels_is_followed_without_a_restart() {
+    let watched = Watched::start().await;
+    let sidecar = Sidecar::on(&watched.url()).await;
+    goes_on_after_a_failover(watched, &sidecar).await;
+}
+
+#[tokio::test]
+async fn sentinels_have_a_password_of_their_own() {
+    let watched = Watched::start().await;
+    watched.guard().await;
+    let of_servers = format!("store_user = \"tollgate\"\nstore_password = \"{SECRET}\"\n");
+    for of_sentinels in ["", "store_sentinel_password = \"wrong\"\n"] {
+        let stranger = Sidecar::started_on(&watched.url(), &(of_servers.clone() + of_sentinels));
+        unready(&stranger, "correct store_sentinel_password").await;
+    }
+    let of_sentinels = format!("store_sentinel_password = \"{OF_SENTINELS}\"\n");
+    let sidecar = Sidecar::on_with(&watched.url(), &(of_servers + &of_sentinels)).await;
+    goes_on_after_a_failover(watched, &sidecar).await;
+    assert!(![SECRET, OF_SENTINELS].iter().any(|secret| sidecar.program.stderr().contains(secret)));
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_is_told_with_its_remedy() {
+    let redis = Redis::start().await;
+    for command in [format!("ACL SETUSER poor on >{SECRET} ~others:* &* +@all"), "ACL SETUSER default off".into()] {
+        let _: () = redis.ask(&command).await;
+    }
+    let poor = format!("store_user = \"poor\"\nstore_password = \"{SECRET}\"\n");
+    for (settings, remedy) in [
+        ("", "correct store_password and store_user"),
+        ("store_user = \"poor\"\nstore_password = \"wrong\"\n", "correct store_password and store_user"),
+        (&poor, "grant the user ~tollgate:* &tollgate:* +@all -@dangerous"),
+    ] {
+        let sidecar = Sidecar::started_on(&redis.url(), settings);
+        unready(&sidecar, remedy).await;
+        assert!(fault(&sidecar, "refused").await);
+        assert!(sidecar.program.stderr().contains(remedy), "{}", sidecar.program.stderr());
+    }
 }
 
 #[tokio::test]

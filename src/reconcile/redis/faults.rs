@@ -4,27 +4,48 @@ use std::sync::Arc;
 
 use redis::{Pipeline, Value};
 
-use super::Redis;
+use super::connection::checked;
+use super::sentinel::SENTINEL;
 use super::server::{Server, line, written};
+use super::{Redis, keys};
 use crate::clock::{Clock, UnixMs};
-use crate::reconcile::store::{Fault, FaultKind};
+use crate::reconcile::store::{Fault, FaultKind, KeyDigest};
 
 /// How far a server's clock may be from ours, in milliseconds. Nothing of the law depends on it but months.
 const CLOCK_MAX_MS: u64 = 1_000;
 /// The oldest version of Redis that will do.
 const VERSION_MIN: (u32, u32) = (7, 0);
+/// What errors say where the password is missing, and where it is wrong.
+const NO_ENTRY: [&str; 2] = ["NOAUTH", "AuthenticationFailed"];
+/// What errors say where the user may not do this.
+const NO_RIGHT: &str = "NoPerm";
+/// No key has it.
+const NOBODYS: KeyDigest = [0; 32];
 
 /// Everything that is wrong with the servers that keep accounts now.
 pub(super) async fn faults(store: &Redis, clock: Clock) -> Vec<Fault> {
     let servers = match store.connection.servers().await {
         Ok(servers) => servers,
-        Err(cause) => return vec![unreachable(FaultKind::Unreachable, "the store".into(), &cause)],
+        Err(cause) => return vec![no_answer("the store".into(), &cause)],
     };
     let checks = servers.iter().map(|server| check(server, clock));
     let checked: Vec<Result<Vec<Fault>, Fault>> = futures_util::future::join_all(checks).await;
-    let none = checked.iter().all(Result::is_err);
-    let kind = if none { FaultKind::Unreachable } else { FaultKind::PartUnreachable };
-    checked.into_iter().flat_map(|checked| checked.unwrap_or_else(|fault| vec![Fault { kind, ..fault }])).collect()
+    let is_away = checked.iter().all(Result::is_err);
+    let of_part = |fault| if is_away { fault } else { Fault { kind: FaultKind::PartUnreachable, ..fault } };
+    let found = checked.into_iter().flat_map(|checked| checked.unwrap_or_else(|fault| vec![of_part(fault)]));
+    let mut found: Vec<Fault> = found.collect();
+    if !is_away {
+        found.extend(no_right(store).await);
+    }
+    found
+}
+
+/// Whether scripts may not be run on the keys of accounts: the rest could be asked all the same.
+async fn no_right(store: &Redis) -> Option<Fault> {
+    let cause = keys::find(store, NOBODYS).await.err()?.to_string();
+    let prefix = store.layout.prefix();
+    let text = format!("the store refuses scripts ({cause}); grant the user ~{prefix}:* &{prefix}:* +@all -@dangerous");
+    cause.contains(NO_RIGHT).then(|| Fault { kind: FaultKind::Refused, place: "the store".into(), text })
 }
 
 /// One server's faults; an error where it does not answer.
@@ -40,18 +61,33 @@ async fn check(server: &Arc<Server>, clock: Clock) -> Result<Vec<Fault>, Fault> 
     }
     let before = clock.now().unix;
     let answers = server.ask(&ask).await;
-    let answers = answers.map_err(|error| unreachable(FaultKind::Unreachable, place.clone(), &error.to_string()))?;
+    let answers = answers.map_err(|error| no_answer(place.clone(), &error.to_string()))?;
     let after = clock.now().unix;
     let [time, infos @ .., policy, save] = answers.as_slice() else { return Ok(Vec::new()) };
+    if let Err(cause) = checked(time.clone())
+        && is_no_entry(&cause)
+    {
+        return Err(no_answer(place, &cause));
+    }
     let info: String = infos.iter().map(written).collect();
     let told = Told { info, policy: setting(policy), save: setting(save), time: millis(time), before, after };
     let found = told.faults().into_iter().chain(told.unchecked());
     Ok(found.map(|(kind, text)| Fault { kind, text: format!("{place}: {text}"), place: place.clone() }).collect())
 }
 
-fn unreachable(kind: FaultKind, place: String, cause: &str) -> Fault {
-    let text = format!("{place} cannot be reached ({cause}); start it, or correct the setting store");
-    Fault { kind, place, text }
+fn is_no_entry(cause: &str) -> bool {
+    NO_ENTRY.iter().any(|code| cause.contains(code))
+}
+
+fn no_answer(place: String, cause: &str) -> Fault {
+    if !is_no_entry(cause) {
+        let text = format!("{place} cannot be reached ({cause}); start it, or correct the setting store");
+        return Fault { kind: FaultKind::Unreachable, place, text };
+    }
+    let settings =
+        if cause.starts_with(SENTINEL) { "store_sentinel_password" } else { "store_password and store_user" };
+    let text = format!("{place} refuses us ({cause}); correct {settings}");
+    Fault { kind: FaultKind::Refused, place, text }
 }
 
 /// What a server said of itself.

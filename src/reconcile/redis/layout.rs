@@ -21,6 +21,11 @@ impl Layout {
         Self { prefix: prefix.replace(['{', '}'], "") }
     }
 
+    /// What keys begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The beginning of all keys of a bucket.
     pub fn bucket(&self, bucket: u16) -> String {
         format!("{}:{{{bucket}}}:", self.prefix)

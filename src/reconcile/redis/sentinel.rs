@@ -8,9 +8,11 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::address::{Address, Place};
-use super::connection::{Call, Purpose, Ran, each};
+use super::connection::{Call, Purpose, Ran, checked, each};
 use super::server::{Replaced, Server, refusal, written};
 
+/// What is said of a sentinel begins like this.
+pub(super) const SENTINEL: &str = "the sentinel ";
 /// Sentinels are not asked more often than this.
 const ASK_SPACING: Duration = Duration::from_millis(100);
 
@@ -90,15 +92,17 @@ impl Sentinels {
     async fn named_by(&self, sentinel: &Arc<Server>, known: Option<&Arc<Server>>) -> Result<Arc<Server>, String> {
         let mut ask = Pipeline::new();
         ask.ignore_errors().cmd("SENTINEL").arg("get-master-addr-by-name").arg(&self.name);
-        let told = sentinel.ask(&ask).await.map_err(|error| error.to_string())?;
-        let place = match told.first() {
-            Some(Value::Array(parts)) => match parts.as_slice() {
+        let of = |what: &str| format!("{SENTINEL}{}{what}", sentinel.place);
+        let told = sentinel.ask(&ask).await.map_err(|error| of(&format!(": {error}")))?;
+        let told = checked(told.into_iter().next().unwrap_or(Value::Nil)).map_err(|error| of(&format!(": {error}")))?;
+        let place = match &told {
+            Value::Array(parts) => match parts.as_slice() {
                 [host, port] => written(port).parse().ok().map(|port| Place { host: written(host), port }),
                 _ => None,
             },
             _ => None,
         };
-        let place = place.ok_or_else(|| format!("the sentinel {} knows no master {:?}", sentinel.place, self.name))?;
+        let place = place.ok_or_else(|| of(&format!(" knows no master {:?}", self.name)))?;
         let master = match known.filter(|known| known.place == place) {
             Some(known) => known.clone(),
             None => {
@@ -108,7 +112,7 @@ impl Sentinels {
         };
         let mut role = Pipeline::new();
         role.ignore_errors().cmd("ROLE");
-        let role = master.ask(&role).await.map_err(|error| error.to_string())?;
+        let role = master.ask(&role).await.map_err(|error| format!("{}: {error}", master.place))?;
         match role.first() {
             Some(Value::Array(parts)) if parts.first().is_some_and(|role| written(role) != "master") => {
                 Err(format!("{} is no master, though a sentinel names it; a failover may be under way", master.place))

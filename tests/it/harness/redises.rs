@@ -120,6 +120,21 @@ impl Watched {
         watched
     }
 
+    /// From now on servers show keys to the user `tollgate` with [`SECRET`] alone, and sentinels want [`OF_SENTINELS`].
+    pub async fn guard(&self) {
+        for server in [&self.master, &self.replica] {
+            let _: () = server.ask(&format!("ACL SETUSER tollgate {USER}")).await;
+            let _: () = server.ask("ACL SETUSER default resetkeys").await;
+        }
+        let known = format!("SENTINEL CONFIG SET sentinel-pass {OF_SENTINELS}");
+        let wanted = format!("ACL SETUSER default resetpass >{OF_SENTINELS}");
+        for command in [known, wanted] {
+            for (sentinel, _) in &self.sentinels {
+                let () = ask(*sentinel, &command).await.unwrap_or_else(|error| panic!("{command}: {error}"));
+            }
+        }
+    }
+
     pub fn url(&self) -> String {
         let places: Vec<String> = self.sentinels.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://{}/main", places.join(","))
@@ -149,6 +164,10 @@ pub struct Guarded {
 
 /// The user's password.
 pub const SECRET: &str = "a-very-secret-word";
+/// The password of sentinels.
+pub const OF_SENTINELS: &str = "another-secret-word";
+/// What the user may do, and its password.
+pub const USER: &str = "on >a-very-secret-word ~tollgate:* &tollgate:* +@all -@dangerous";
 
 impl Guarded {
     pub async fn start() -> Self {
@@ -158,7 +177,7 @@ impl Guarded {
         let settings = format!(
             "port 0\ntls-port {port}\nbind 127.0.0.1\nsave \"\"\ndir {}\ntls-cert-file {}\ntls-key-file {}\n\
              tls-ca-cert-file {}\ntls-auth-clients yes\nuser default off\n\
-             user tollgate on >{SECRET} ~tollgate:* &tollgate:* +@all -@dangerous\n",
+             user tollgate {USER}\n",
             folder.path().display(),
             at("server.pem"),
             at("server.key"),
